@@ -1,0 +1,29 @@
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+
+.PHONY: quickstart test lint bench
+
+quickstart: .venv/ready
+	$(BIN)/rlperc train recipes/quickstart.yaml --move-aside $(ARGS)
+
+test: lint
+	$(BIN)/pytest $(ARGS)
+
+lint: .venv/ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+bench: .venv/ready
+	$(BIN)/python tests/benchmarks/startup.py
+	$(BIN)/python tests/benchmarks/step_time.py
+	$(BIN)/python tests/benchmarks/learning.py --seeds 0 1 2 3 4
+
+# docker/cpu.txt holds the tested versions; pyproject.toml holds the ranges.
+.venv/ready: pyproject.toml docker/cpu.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rlperc needs Python 3.11 or newer: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint docker/cpu.txt --editable ".[train,dev]"
+	touch $@

@@ -1,0 +1,23 @@
+"""The whole perception was read right: a_p as it is measured.
+
+Source: perception accuracy a_p of arXiv 2605.29496, section 1.
+"""
+
+from rlperc import Completion, Score, reward
+from rlperc.words.structure import canonical, read_json
+
+
+@reward(range=(0.0, 1.0), credits="perception")
+def perception_exact(completion: Completion, perception: str | None) -> Score | None:
+    """1 where `<perception>` says the same as the column `perception`: as JSON where that is JSON, else as text."""
+    if perception is None:
+        return None
+    if completion.perception is None:
+        return Score(0.0, why="no perception")
+    gold, stated = read_json(perception), read_json(completion.perception)
+    same = (
+        stated is not None and canonical(stated) == canonical(gold)
+        if gold is not None
+        else completion.perception.split() == perception.split()
+    )
+    return Score(1.0) if same else Score(0.0, why="the perception differs")

@@ -1,0 +1,198 @@
+"""The command line. Imports stand inside the commands: `rlperc --help` loads nothing."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rlperc.errors import RewardError, UserError
+
+DONE, USERS_FAULT, INTERRUPTED = 0, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code: 0 done, 2 the input was wrong, 130 interrupted."""
+    options = _parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = options.run
+    try:
+        return run(options)
+    except UserError as error:
+        if _first_process() or isinstance(error, RewardError):
+            print(f"rlperc: {error}", file=sys.stderr)
+        return USERS_FAULT
+    except KeyboardInterrupt:
+        if _first_process():
+            print("rlperc: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="rlperc", description="Post-training for vision-language models that pays for seeing.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    train = commands.add_parser("train", help="run a recipe")
+    _add_recipe(train)
+    train.add_argument("--move-aside", action="store_true", help="move a run that is in the output folder aside")
+    train.set_defaults(run=_train)
+
+    check = commands.add_parser("check", help="find what is wrong with a recipe before a model loads")
+    _add_recipe(check)
+    check.set_defaults(run=_check)
+
+    score = commands.add_parser("score", help="score a file of completions")
+    score.add_argument("file", type=Path, help='JSON lines: {"completion": text, …columns}')
+    which = score.add_mutually_exclusive_group(required=True)
+    which.add_argument("--rewards", help="names or paths, with commas between them")
+    which.add_argument("--recipe", help="use a recipe's rewards and settings")
+    score.add_argument("--out", type=Path, help="write a line of scores for each completion")
+    score.set_defaults(run=_score)
+
+    rewards = commands.add_parser("rewards", help="what rewards there are").add_subparsers(required=True, metavar="COMMAND")
+    rewards.add_parser("list", help="the collection").set_defaults(run=_rewards_list)
+    show = rewards.add_parser("show", help="one reward: columns, settings, range, source")
+    show.add_argument("reward", help="a name or a path")
+    show.set_defaults(run=_rewards_show)
+
+    commands.add_parser("recipes", help="the recipes that ship with rlperc").set_defaults(run=_recipes)
+
+    report = commands.add_parser("report", help="write a run's report.html again and show its tables")
+    report.add_argument("folder", type=Path, help="a run's folder, such as runs/quickstart")
+    report.set_defaults(run=_report)
+
+    commands.add_parser("env", help="versions, for a bug report").set_defaults(run=_env)
+    return parser
+
+
+def _add_recipe(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", help="a YAML file, or the name of one that ships with rlperc")
+    parser.add_argument("overrides", nargs="*", metavar="a.b=c", help="as in stages.reason.train.max_steps=20")
+
+
+def _first_process() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _train(options: argparse.Namespace) -> int:
+    from rlperc.recipe.environment import check_versions
+    from rlperc.recipe.load import load_recipe
+
+    recipe = load_recipe(options.recipe, *options.overrides)
+    check_versions()
+    from rich.console import Console
+
+    from rlperc.recipe.folder import RunFolder
+    from rlperc.report.page import write_page
+    from rlperc.report.terminal import show_run
+    from rlperc.run import train
+
+    console = Console(quiet=not _first_process())
+    folder = RunFolder(recipe.output, writes=_first_process())
+    before = folder.summary.stat().st_mtime_ns if folder.summary.exists() else None
+    try:
+        train(recipe, move_aside=options.move_aside, say=lambda text: console.print(text, highlight=False))
+    finally:
+        # However it ended, what was measured can be looked at; but a run that was refused is not ours to rewrite.
+        written = folder.summary.exists() and folder.summary.stat().st_mtime_ns != before
+        if folder.writes and written:
+            write_page(folder)
+    show_run(folder, console)
+    console.print(f"{folder.report}\n{folder.model}", highlight=False)
+    return DONE
+
+
+def _check(options: argparse.Namespace) -> int:
+    from rlperc.recipe.check import check_recipe
+    from rlperc.recipe.load import load_recipe
+
+    recipe = load_recipe(options.recipe, *options.overrides)
+    notes = check_recipe(recipe)
+    for note in notes:
+        print(f"note: {note}")
+    print(f"{options.recipe}: {len(recipe.stages)} stages, nothing wrong")
+    return DONE
+
+
+def _score(options: argparse.Namespace) -> int:
+    from rlperc.reward.plugins import find_reward
+    from rlperc.score.rows import score_file
+
+    if options.recipe:
+        from rlperc.recipe.load import load_recipe
+
+        recipe = load_recipe(options.recipe)
+        uses = {use.use: use.with_ for stage in recipe.stages for use in stage.rewards}
+        rewards, tags = [(find_reward(use), settings) for use, settings in uses.items()], recipe.tags
+    else:
+        rewards, tags = [(find_reward(use.strip()), {}) for use in options.rewards.split(",")], None
+    for tally in score_file(options.file, rewards, options.out, tags):
+        mean = "–" if tally.mean is None else f"{tally.mean:.4f}"
+        interval = f" [{tally.interval[0]:.4f}, {tally.interval[1]:.4f}]" if tally.interval else ""
+        print(f"{tally.name:20} mean {mean}{interval}  values {tally.values}  skips {tally.skips}  errors {tally.errors}")
+    return DONE
+
+
+def _rewards_list(options: argparse.Namespace) -> int:
+    from rlperc.reward.plugins import collection, find_reward
+
+    for name in collection():
+        reward = find_reward(name)
+        columns = ", ".join(reward.columns) or "–"
+        print(f"{name:18} {reward.credits:11} {reward.range[0]:g}..{reward.range[1]:g}  columns: {columns}")
+    return DONE
+
+
+def _rewards_show(options: argparse.Namespace) -> int:
+    import inspect
+    import sys as modules
+
+    from rlperc.reward.plugins import find_reward
+
+    reward = find_reward(options.reward)
+    source = inspect.getdoc(modules.modules[reward.function.__module__]) or ""
+    print(f"{reward.name}\n{reward.summary}\n")
+    print(f"credits   {reward.credits}\nrange     {reward.range[0]:g} to {reward.range[1]:g}")
+    print(f"columns   {', '.join(n if needed else f'{n} (optional)' for n, needed in reward.columns.items()) or 'none'}")
+    empty = inspect.Parameter.empty
+    print(f"settings  {', '.join(n if d is empty else f'{n}={d!r}' for n, d in reward.settings.items()) or 'none'}")
+    print(f"file      {reward.origin}\n\n{source}")
+    return DONE
+
+
+def _recipes(options: argparse.Namespace) -> int:
+    from rlperc.recipe.load import recipes
+
+    for name, file in recipes().items():
+        first = file.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
+        print(f"recipes/{name}.yaml  {first}")
+    return DONE
+
+
+def _report(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from rlperc.recipe.folder import RunFolder
+    from rlperc.report.page import write_page
+    from rlperc.report.terminal import show_run
+
+    folder = RunFolder(options.folder)
+    write_page(folder)
+    show_run(folder, Console())
+    print(folder.report)
+    return DONE
+
+
+def _env(options: argparse.Namespace) -> int:
+    from rlperc.recipe.environment import environment
+
+    for name, found, supported in environment():
+        print(f"{name:15} {found:20} {supported}")
+    try:
+        import torch
+    except ImportError:
+        return DONE
+    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    print(f"{'devices':15} {', '.join(devices) or 'CPU only'}")
+    return DONE

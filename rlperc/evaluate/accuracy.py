@@ -1,0 +1,123 @@
+"""End-to-end accuracy `a`, perception `a_p`, and reasoning given the true perception `a_r` (arXiv 2605.29496)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from datasets import Dataset
+from torch import distributed
+from tqdm.auto import tqdm
+
+from rlperc.evaluate.generate import generate
+from rlperc.recipe.schema import Evaluate
+from rlperc.reward.contract import Reward
+from rlperc.reward.runner import run_reward
+from rlperc.score.intervals import wilson
+from rlperc.words.response import Completion, Tags, read_response
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Measures:
+    """The rewards that measure: `perception` is None where the data has no p*."""
+
+    answer: Reward
+    answer_settings: Mapping[str, Any]
+    perception: Reward | None
+    tags: Tags
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One row, measured. `reasoned` is the response that went on from the true perception, where there is one."""
+
+    index: int
+    response: str
+    reasoned: str
+    a: float | None
+    a_p: float | None
+    a_r: float | None
+
+
+def measure(
+    model: Any, processor: Any, rows: Dataset, images: Sequence[list[Any]], measures: Measures, settings: Evaluate, label: str
+) -> list[Judged]:
+    """Measure a model on every row; with several processes, each takes its share and all get the whole.
+
+    Args:
+        model: any model that `generate` takes.
+        processor: of the model.
+        rows: with `prompt` and the measures' columns, without images.
+        images: PIL images of each row.
+        measures: the rewards that measure.
+        settings: batch size and length.
+        label: of the progress bar.
+    """
+    rank, world = (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
+    mine = list(range(rank, len(rows), world))
+    batches = [mine[i : i + settings.batch_size] for i in range(0, len(mine), settings.batch_size)]
+    was_training = model.training
+    model.eval()
+    judged: list[Judged] = []
+    for batch in tqdm(batches, desc=label, disable=rank != 0, leave=False):
+        judged += _judge(model, processor, rows, images, measures, settings, batch)
+    model.train(was_training)
+    return sorted(_gather(judged), key=lambda one: one.index)
+
+
+def summarize(judged: Sequence[Judged]) -> dict[str, Any]:
+    """Means as fractions 0..1, with 95 % intervals: `{"n": …, "a": …, "a_interval": [low, high], …}`."""
+    summary: dict[str, Any] = {"n": len(judged)}
+    for name in ("a", "a_p", "a_r"):
+        values = [value for one in judged if (value := getattr(one, name)) is not None]
+        if values:
+            mean = sum(values) / len(values)
+            summary[name] = mean
+            summary[f"{name}_interval"] = list(wilson(mean, len(values)))
+    return summary
+
+
+def _judge(
+    model: Any,
+    processor: Any,
+    rows: Dataset,
+    images: Sequence[list[Any]],
+    measures: Measures,
+    settings: Evaluate,
+    batch: list[int],
+) -> list[Judged]:
+    columns: dict[str, list[Any]] = rows[batch]
+    seen = [images[i] for i in batch]
+
+    def write(prefixes: list[str]) -> list[str]:
+        return generate(model, processor, columns["prompt"], seen, prefixes, settings.max_new_tokens)
+
+    responses = write([""] * len(batch))
+    read = [read_response(text, measures.tags) for text in responses]
+    a = _values(measures.answer, read, columns, measures.answer_settings)
+    nothing: list[float | None] = [None] * len(batch)
+    a_p, a_r, reasoned = nothing, nothing, [""] * len(batch)
+    if measures.perception is not None:
+        a_p = _values(measures.perception, read, columns, {})
+        tag = measures.tags.perception
+        reasoned = write([f"<{tag}>{truth}</{tag}>" for truth in columns["perception"]])
+        continued = [read_response(text, measures.tags) for text in reasoned]
+        a_r = _values(measures.answer, continued, columns, measures.answer_settings)
+    return [Judged(*one) for one in zip(batch, responses, reasoned, a, a_p, a_r, strict=True)]
+
+
+def _values(
+    reward: Reward, read: list[Completion], columns: dict[str, list[Any]], settings: Mapping[str, Any]
+) -> list[float | None]:
+    return [outcome.value for outcome in run_reward(reward, read, columns, settings)]
+
+
+def _gather(judged: list[Judged]) -> list[Judged]:
+    if not distributed.is_initialized():
+        return judged
+    parts: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(parts, judged)
+    return [one for part in parts for one in part]

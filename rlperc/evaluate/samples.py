@@ -1,0 +1,43 @@
+"""Sample responses with their images, as a run keeps and shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from datasets import Dataset
+
+from rlperc.evaluate.accuracy import Judged
+from rlperc.recipe.folder import RunFolder
+
+
+def write_samples(
+    folder: RunFolder, rows: Dataset, images: Sequence[list[Any]], judged: Mapping[str, list[Judged]], count: int
+) -> list[dict[str, Any]]:
+    """Save the first rows' images, and say what each measured model wrote for them.
+
+    The first rows, whatever came out: a chosen sample shows what its chooser wants.
+    """
+    samples = []
+    for index in range(min(count, len(rows))):
+        row = rows[index]
+        files = [f"{index}-{number}.png" for number in range(len(images[index]))]
+        for file, image in zip(files, images[index], strict=True):
+            target = folder.samples / file
+            if not target.exists():
+                folder.samples.mkdir(parents=True, exist_ok=True)
+                image.convert("RGB").save(target)
+        samples.append(
+            {
+                "images": [f"{folder.samples.name}/{file}" for file in files],
+                "prompt": row["prompt"][-1]["content"],
+                "answer": row.get("answer"),
+                "perception": row.get("perception"),
+                "responses": {label: _shown(found[index]) for label, found in judged.items()},
+            }
+        )
+    return samples
+
+
+def _shown(judged: Judged) -> dict[str, Any]:
+    return {"text": judged.response, "a": judged.a, "a_p": judged.a_p, "a_r": judged.a_r}

@@ -1,0 +1,149 @@
+"""Everything about a recipe that can be known before a model loads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rlperc.errors import DataError, RecipeError
+from rlperc.recipe.batches import check_batches
+from rlperc.recipe.options import check_options
+from rlperc.recipe.peek import Row, first_row, image_paths
+from rlperc.recipe.schema import RL_KINDS, Data, Evaluate, Recipe, RewardUse, Stage
+from rlperc.reward.contract import Reward
+from rlperc.reward.plugins import find_reward
+from rlperc.reward.runner import check_columns, check_settings
+from rlperc.reward.trl import TrlReward
+
+
+@dataclass(frozen=True)
+class LoadedReward:
+    """A reward of a recipe, found and loaded."""
+
+    reward: Reward
+    use: RewardUse
+
+
+def check_recipe(recipe: Recipe) -> list[str]:
+    """Check a recipe: options, batches, rewards, data.
+
+    Returns:
+        Notes: what cannot be known here and is no fault of the recipe.
+
+    Raises:
+        UserError: the recipe cannot run as it is.
+    """
+    notes: list[str] = []
+    for stage in recipe.stages:
+        notes += check_options(stage)
+        row, note = _row(stage.data)
+        notes += [note] if note else []
+        if stage.kind in RL_KINDS:
+            check_batches(stage, stage.data.rows if stage.data.world else None)
+            _check_rewards(load_rewards(stage), row, recipe, stage.data)
+        elif row is not None:
+            _check_supervised(stage, row)
+    if recipe.evaluate is not None:
+        notes += _check_evaluate(recipe, recipe.evaluate)
+    return list(dict.fromkeys(notes))
+
+
+def load_rewards(stage: Stage) -> list[LoadedReward]:
+    """Find and load a stage's rewards. Raises RecipeError or PluginError."""
+    loaded = [LoadedReward(find_reward(use.use), use) for use in stage.rewards]
+    names = [one.reward.name for one in loaded]
+    where = f"stages.{stage.name}"
+    if not any(one.use.weight for one in loaded):
+        raise RecipeError(f"{where}: rewards", "none of them has a weight, so there is nothing to learn from", "weight: 1.0")
+    for one in loaded:
+        if names.count(one.reward.name) > 1:
+            origins = ", ".join(other.reward.origin for other in loaded if other.reward.name == one.reward.name)
+            raise RecipeError(f"{where}: the reward '{one.reward.name}'", f"it stands there twice: {origins}", "two names")
+        check_settings(one.reward, one.use.with_)
+    return loaded
+
+
+def trl_functions(loaded: Sequence[LoadedReward], recipe: Recipe) -> list[TrlReward]:
+    """A stage's rewards as functions for TRL's trainers, in the recipe's order."""
+    return [TrlReward(one.reward, one.use.with_, recipe.tags) for one in loaded]
+
+
+def answer_use(recipe: Recipe) -> RewardUse:
+    """The reward that measures `a`: the one `evaluate` names, else the first that credits the outcome."""
+    evaluate = recipe.evaluate
+    uses = [use for stage in recipe.stages for use in stage.rewards]
+    if evaluate is not None and evaluate.answer is not None:
+        return next((use for use in uses if use.use == evaluate.answer), RewardUse(use=evaluate.answer))
+    for use in uses:
+        reward = find_reward(use.use)
+        if reward.credits == "outcome" and reward.style == "rlperc":
+            return use
+    raise RecipeError("evaluate", "no reward of the recipe measures the answer", "evaluate: {answer: answer_number}")
+
+
+def _row(data: Data) -> tuple[Row | None, str]:
+    row, note = first_row(data)
+    if row is None:
+        return None, note
+    if "prompt" not in row:
+        raise DataError(
+            f"the rows of {data.source}",
+            f"they have no column 'prompt'; they have {', '.join(row)}",
+            "columns: {prompt: the column that holds the question}",
+        )
+    for path in image_paths(row) if data.file else []:
+        image = data.image_root / path
+        if not image.is_file():
+            raise DataError(f"the image '{path}' of {data.source}", f"there is no file {image}", "images: the images' folder")
+    return row, ""
+
+
+def _check_rewards(loaded: list[LoadedReward], row: Row | None, recipe: Recipe, data: Data) -> None:
+    if row is None:
+        return
+    for one in loaded:
+        check_columns(one.reward, list(row), data.source)
+    _try(loaded, row, recipe)
+
+
+def _try(loaded: list[LoadedReward], row: Row, recipe: Recipe) -> None:
+    """Score an empty response and the gold one: a reward that raises says so now, not after the model has loaded."""
+    texts = ["", str(row.get("response") or "")]
+    completions = [[{"role": "assistant", "content": text}] for text in texts]
+    prompts = [[{"role": "user", "content": row["prompt"]}]] * len(texts)
+    columns: dict[str, Any] = {name: [value] * len(texts) for name, value in row.items() if name != "prompt"}
+    for function in trl_functions(loaded, recipe):
+        extra = {"trainer_state": None, "log_extra": lambda *_: None, "log_metric": lambda *_: None}
+        arguments = columns if function.reward.style == "rlperc" else {**columns, **extra}
+        function(prompts, completions, [[], []], **arguments)
+
+
+def _check_supervised(stage: Stage, row: Row) -> None:
+    column = {"contrast": "perception", "sft": "response"}[stage.kind]
+    if column not in row:
+        raise DataError(
+            f"the stage '{stage.name}' ({stage.kind}) on {stage.data.source}",
+            f"it needs the column '{column}'; the data has {', '.join(sorted(row))}",
+            f"columns: {{{column}: the column's name in the data}}",
+        )
+
+
+def _check_evaluate(recipe: Recipe, evaluate: Evaluate) -> list[str]:
+    use = answer_use(recipe)
+    answer, perception = find_reward(use.use), find_reward(evaluate.perception)
+    for reward in (answer, perception):
+        if reward.style != "rlperc":
+            raise RecipeError(
+                f"evaluate with the reward '{reward.name}'",
+                "a plain TRL function needs a trainer around it",
+                "one marked with @reward",
+            )
+    check_settings(answer, use.with_)
+    notes = []
+    for data in [evaluate.data, *([evaluate.curve.data] if evaluate.curve else [])]:
+        row, note = _row(data)
+        notes += [note] if note else []
+        if row is not None:
+            check_columns(answer, list(row), data.source)
+    return notes

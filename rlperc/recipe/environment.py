@@ -1,0 +1,60 @@
+"""Which versions are installed, and whether rlperc supports them together."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import sys
+
+from packaging.requirements import Requirement
+
+from rlperc.errors import MissingPackageError
+
+DISTRIBUTION = "rlperc"
+INSTALL = 'pip install "rlperc[train]"'
+
+
+def requirements(extra: str) -> list[Requirement]:
+    """What rlperc's own metadata asks for under an extra; the one place that ranges are written in."""
+    declared = [Requirement(text) for text in importlib.metadata.requires(DISTRIBUTION) or []]
+    return [r for r in declared if r.marker is None or r.marker.evaluate({"extra": extra})]
+
+
+def check_versions(extra: str = "train") -> None:
+    """Raises MissingPackageError where a package of an extra is missing or outside its range."""
+    for requirement in requirements(extra):
+        if requirement.name == DISTRIBUTION:
+            continue
+        try:
+            found = importlib.metadata.version(requirement.name)
+        except importlib.metadata.PackageNotFoundError:
+            raise MissingPackageError("training", f"{requirement.name} is not installed", INSTALL) from None
+        if not requirement.specifier.contains(found, prereleases=True):
+            raise MissingPackageError(
+                f"training with {requirement.name} {found}",
+                f"rlperc supports {requirement.name}{requirement.specifier}",
+                f'{INSTALL}, or pip install "{requirement.name}{requirement.specifier}"',
+            )
+
+
+def environment() -> list[tuple[str, str, str]]:
+    """Name, installed version and supported range of everything rlperc builds on."""
+    rows = [
+        ("python", sys.version.split()[0], importlib.metadata.metadata(DISTRIBUTION)["Requires-Python"]),
+        ("platform", platform.platform(), ""),
+        (DISTRIBUTION, importlib.metadata.version(DISTRIBUTION), ""),
+    ]
+    seen = set()
+    for extra in ("train", "vllm", "deepspeed"):
+        for requirement in requirements(extra):
+            if requirement.name != DISTRIBUTION and requirement.name not in seen:
+                seen.add(requirement.name)
+                rows.append((requirement.name, _version(requirement.name), str(requirement.specifier)))
+    return rows
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"

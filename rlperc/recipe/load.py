@@ -1,0 +1,258 @@
+"""Reading a recipe: YAML, then `a.b=c` overrides, then defaults, then the schema. Every fault is a RecipeError."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Iterable
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from rlperc.errors import RecipeError, did_you_mean
+from rlperc.recipe.schema import SOURCES, Data, Evaluate, Model, Recipe, RewardUse, Stage
+from rlperc.reward.plugins import bundled, split_path
+
+DEFAULTS_FOR_STAGES = ("model", "data", "rewards", "train")
+PARTS: dict[str, type[BaseModel]] = {"model": Model, "data": Data, "rewards": RewardUse, "evaluate": Evaluate}
+
+
+class _Loader(yaml.SafeLoader):
+    """A safe loader, in which `1e-4` is a number (YAML 1.1 wants `1.0e-4`) and a key that stands twice is an error."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:
+    keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise yaml.constructor.ConstructorError(None, None, f"the key '{key}' stands twice", node.start_mark)
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def recipes() -> dict[str, Path]:
+    """The recipes that ship with rlperc: name to file."""
+    return {file.stem: file for file in sorted(bundled("recipes").glob("*.yaml"))}
+
+
+def load_recipe(path: str | Path, *overrides: str) -> Recipe:
+    """Read a recipe and resolve it.
+
+    Args:
+        path: a YAML file, or the path of a bundled one such as `recipes/quickstart.yaml`.
+        overrides: `a.b=c`; items of a list are addressed by name, as in `stages.reason.train.max_steps=20`.
+
+    Raises:
+        RecipeError: it is not there, is not YAML, or says something that no recipe can say.
+    """
+    file = _find(path)
+    raw = _read(file)
+    for override in overrides:
+        _override(raw, override)
+    raw.setdefault("name", file.stem)
+    raw.setdefault("output", f"runs/{raw['name']}")
+    return _validate(_resolve(raw, file.parent), file)
+
+
+def _find(path: str | Path) -> Path:
+    file = Path(path)
+    if file.is_file():
+        return file.resolve()
+    shipped = recipes().get(file.stem)
+    if shipped is not None and file.parent in (Path("recipes"), Path(".")):
+        return shipped
+    raise RecipeError(f"the recipe {path}", "there is no such file", f"a YAML file; shipped: {', '.join(recipes())}")
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        raw = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - it is a SafeLoader
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise RecipeError(
+            f"the recipe {file}", f"it is not YAML: {' '.join(str(error).split())}", "`key: value`, a space after the colon"
+        ) from None
+    if not isinstance(raw, dict):
+        raise RecipeError(f"the recipe {file}", "it holds no keys", "model:, data:, rewards:, stages:")
+    return raw
+
+
+def _override(raw: dict[str, Any], text: str) -> None:
+    path, equals, value = text.partition("=")
+    if not equals or not path:
+        raise RecipeError(f"the override '{text}'", "it has no `=`", "a.b=c, as in stages.reason.train.max_steps=20")
+    *parents, last = path.split(".")
+    node: Any = raw
+    for index, key in enumerate(parents):
+        node = _step(node, key, text, ".".join(parents[:index]))
+    if isinstance(node, list):
+        raise RecipeError(f"the override '{text}'", f"'{'.'.join(parents)}' is a list", f"{path}.KEY={value}")
+    try:
+        node[last] = yaml.load(value, Loader=_Loader)  # noqa: S506 - it is a SafeLoader
+    except yaml.YAMLError:
+        raise RecipeError(f"the override '{text}'", "its value is not YAML", "quote it for the shell") from None
+
+
+def _step(node: Any, key: str, text: str, where: str) -> Any:
+    if isinstance(node, list):
+        named = {_item_name(item): item for item in node}
+        if key not in named:
+            raise RecipeError(f"the override '{text}'", f"'{where}' has no item '{key}'", did_you_mean(key, named))
+        return named[key]
+    child = node.setdefault(key, {})
+    if child is None:
+        child = node[key] = {}
+    if not isinstance(child, dict | list):
+        raise RecipeError(f"the override '{text}'", f"'{key}' is the value {child!r}", "the path of a value to replace")
+    return child
+
+
+def _item_name(item: Any) -> str:
+    """What an item of a list is addressed by: a stage's name, or a reward's name or function."""
+    if not isinstance(item, dict):
+        return str(item)
+    return str(item.get("name") or reward_name(str(item.get("use"))))
+
+
+def reward_name(use: str) -> str:
+    """A reward's name as far as it can be told without loading it."""
+    path, function = split_path(use, Path())
+    return function or (path.stem if path else use.rpartition(":")[2])
+
+
+def _resolve(raw: dict[str, Any], base: Path) -> dict[str, Any]:
+    """Give every stage and measurement its whole `model`, `data` and `rewards`, with absolute paths."""
+    for key in raw:
+        if key not in Recipe.model_fields and key not in DEFAULTS_FOR_STAGES:
+            known = [*Recipe.model_fields, *DEFAULTS_FOR_STAGES]
+            raise RecipeError(f"the key '{key}'", "a recipe has none of that name", did_you_mean(str(key), known))
+    shared = {key: raw.pop(key) for key in DEFAULTS_FOR_STAGES if key in raw}
+    stages = raw.get("stages")
+    if isinstance(stages, list):
+        raw["stages"] = [{**stage, **_inherit(stage, shared)} if isinstance(stage, dict) else stage for stage in stages]
+    if isinstance(raw.get("evaluate"), dict):
+        raw["evaluate"] = _resolve_evaluate(raw["evaluate"], shared.get("data"))
+    _absolute(raw, base)
+    return raw
+
+
+def _inherit(stage: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
+    whole = {}
+    for key in DEFAULTS_FOR_STAGES:
+        value = _over(shared.get(key), stage.get(key))
+        if value is not None:
+            whole[key] = value
+    return whole
+
+
+def _resolve_evaluate(evaluate: dict[str, Any], shared: Any) -> dict[str, Any]:
+    data = _over(shared, evaluate.get("data"))
+    curve = evaluate.get("curve")
+    if isinstance(curve, dict):
+        curve = {**curve, "data": _over(data, curve.get("data"))}
+    return {**evaluate, "data": data, "curve": curve}
+
+
+def _over(shared: Any, own: Any) -> Any:
+    """`own` over `shared`, key by key; but rows from another source share nothing with the recipe's."""
+    if not isinstance(shared, dict) or not isinstance(own, dict):
+        return shared if own is None else own
+    if any(source in own and own[source] != shared.get(source) for source in (*SOURCES, "name", "tiny")):
+        return own
+    return {**shared, **{key: _over(shared.get(key), value) for key, value in own.items()}}
+
+
+def _absolute(node: Any, base: Path) -> None:
+    """Make relative paths count from the recipe, wherever the run is started."""
+    if isinstance(node, list):
+        for item in node:
+            _absolute(item, base)
+    if not isinstance(node, dict):
+        return
+    for key, value in node.items():
+        if isinstance(value, dict | list):
+            _absolute(value, base)
+        elif not isinstance(value, str):
+            continue
+        elif key in ("file", "folder", "images") or (key == "name" and value.startswith((".", "~"))):
+            node[key] = str((base / Path(value).expanduser()).resolve())
+        elif key == "use":
+            path, function = split_path(value, base)
+            if path is not None:
+                node[key] = f"{path}:{function}" if function else str(path)
+
+
+def _validate(raw: dict[str, Any], file: Path) -> Recipe:
+    try:
+        return Recipe.model_validate(raw)
+    except ValidationError as error:
+        raise _explain(error, raw, file) from None
+
+
+def _explain(error: ValidationError, raw: Any, file: Path) -> RecipeError:
+    first = error.errors()[0]
+    where = _address(first["loc"], raw)
+    if first["type"] == "extra_forbidden":
+        *parents, key = where.split(".")
+        asked = f"the key '{key}' in '{'.'.join(parents)}'" if parents else f"the key '{key}'"
+        return RecipeError(asked, "there is none of that name there", did_you_mean(key, _known_keys(first["loc"])))
+    if first["type"] == "missing":
+        return RecipeError(f"the recipe {file}", f"'{where}' is missing", f"{where}: …")
+    given = first.get("input")
+    shown = f"'{where}: {given}'" if isinstance(given, str | int | float | bool | None) else f"'{where}'"
+    return RecipeError(shown, first["msg"].removeprefix("Value error, "), _expected(first))
+
+
+def _expected(fault: Any) -> str:
+    context = fault.get("ctx") or {}
+    if "expected" in context:
+        return str(context["expected"])
+    limits = [
+        f"{word} {context[key]}"
+        for key, word in (("ge", "at least"), ("gt", "more than"), ("le", "at most"), ("lt", "less than"))
+        if key in context
+    ]
+    return "a value of " + " and ".join(limits) if limits else f"a value as the message says ({fault['type']})"
+
+
+def _address(location: Iterable[int | str], raw: Any) -> str:
+    """`('stages', 2, 'train')` as a user writes it: `stages.reason.train`."""
+    words: list[str] = []
+    node = raw
+    for key in location:
+        known = (isinstance(node, dict) and key in node) or (isinstance(node, list) and isinstance(key, int))
+        node = node[key] if known else None
+        words.append(_item_name(node) if isinstance(key, int) and isinstance(node, dict) else str(key))
+    return ".".join(words)
+
+
+def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+    """The keys that the schema knows where a location's last key was found."""
+    model: type[BaseModel] = Recipe
+    for key in location[:-1]:
+        if isinstance(key, str) and key in model.model_fields:
+            inner = _inner_model(model.model_fields[key].annotation)
+            model = inner or model
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _inner_model(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((inner for part in get_args(annotation) if (inner := _inner_model(part))), None)
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The resolved recipe as YAML that `load_recipe` reads back to the same recipe."""
+    data = recipe.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+
+
+__all__ = ["Stage", "dump_recipe", "load_recipe", "recipes", "reward_name"]

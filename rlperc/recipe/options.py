@@ -1,0 +1,77 @@
+"""The options of the host trainers, read from their source: importing TRL would load torch for a spelling check."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib.util
+from pathlib import Path
+
+from rlperc.errors import RecipeError, did_you_mean
+from rlperc.recipe.schema import Kind, Stage
+
+CONFIGS: dict[Kind, str] = {"contrast": "TrainingArguments", "sft": "SFTConfig", "grpo": "GRPOConfig"}
+_FILES = {
+    "TrainingArguments": ("transformers", "training_args.py"),
+    "_BaseConfig": ("trl", "trainer/base_config.py"),
+    "SFTConfig": ("trl", "trainer/sft_config.py"),
+    "GRPOConfig": ("trl", "trainer/grpo_config.py"),
+}
+# What a recipe says elsewhere, so that it is said once.
+OWNED = {
+    "output_dir": "output: …, at the top of the recipe",
+    "seed": "seed: …, at the top of the recipe",
+    "report_to": "report_to: …, at the top of the recipe",
+    "reward_weights": "rewards: [{use: …, weight: …}]",
+    "multi_objective_aggregation": "rewards: [{use: …, weight: …}]",
+    "model_init_kwargs": "model: {dtype: …, attn_implementation: …}",
+    "remove_unused_columns": "leave it out: the rewards need the columns",
+}
+
+
+@functools.cache
+def option_names(config: str) -> frozenset[str] | None:
+    """Names of a config class's fields, with those it inherits; None where its package is not installed."""
+    package, file = _FILES[config]
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    source = (Path(spec.submodule_search_locations[0]) / file).read_text(encoding="utf-8")
+    body = next(node for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == config)
+    names = {
+        statement.target.id
+        for statement in body.body
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)
+    }
+    for base in body.bases:
+        if isinstance(base, ast.Name) and base.id in _FILES:
+            names |= option_names(base.id) or set()
+    return frozenset(name for name in names if not name.startswith("_"))
+
+
+def check_options(stage: Stage) -> list[str]:
+    """Refuse options that the host does not have or that the recipe says elsewhere.
+
+    Returns:
+        Notes: what could not be checked here.
+
+    Raises:
+        RecipeError: an option is unknown, or has its place elsewhere.
+    """
+    config = CONFIGS[stage.kind]
+    known = option_names(config)
+    where = f"stages.{stage.name}.train"
+    for option, value in stage.train.items():
+        if option in OWNED:
+            raise RecipeError(f"'{where}.{option}'", "a recipe says this in one place only", OWNED[option])
+        if option == "use_vllm" and value:
+            raise RecipeError(
+                f"'{where}.use_vllm'",
+                "the pinned TRL hands images to vLLM in a way that changes what the model sees (huggingface/trl#6401)",
+                "leave it out: transformers generates",
+            )
+        if known is not None and option not in known:
+            raise RecipeError(
+                f"the option '{option}' in '{where}'", f"{config} has none of that name", did_you_mean(option, known)
+            )
+    return [] if known is not None else [f"{where}: not checked, because {_FILES[config][0]} is not installed here"]

@@ -1,0 +1,204 @@
+"""What a recipe may say. Every field says its unit and its default; unknown keys are errors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from rlperc.words.response import Tags
+
+Kind = Literal["contrast", "sft", "grpo"]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+RL_KINDS: frozenset[Kind] = frozenset({"grpo"})
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TinyModel(_Part):
+    """A VLM with random weights, built from config: about 0.4 million parameters by default."""
+
+    architecture: Literal["idefics3"] = "idefics3"
+    image_size: int = Field(32, ge=8)
+    """Side of the square image in pixels; other images are scaled to it."""
+    patch_size: int = Field(16, ge=2)
+    """Side of a patch in pixels; every patch becomes one image token."""
+    hidden_size: int = Field(96, ge=8)
+    heads: int = Field(3, ge=1)
+    vision_layers: int = Field(1, ge=1)
+    text_layers: int = Field(2, ge=1)
+    init_std: float = Field(0.08, gt=0)
+    """Standard deviation of every matrix at the start."""
+
+    @model_validator(mode="after")
+    def _divides(self) -> TinyModel:
+        if self.hidden_size % (2 * self.heads):
+            raise ValueError(f"hidden_size {self.hidden_size} must be a multiple of 2 * heads = {2 * self.heads}")
+        if self.image_size % self.patch_size:
+            raise ValueError(f"image_size {self.image_size} must be a multiple of patch_size {self.patch_size}")
+        return self
+
+
+class Lora(_Part):
+    """Low-rank adapters (peft), merged into the weights at the end of the stage."""
+
+    r: int = Field(16, ge=1)
+    alpha: int = Field(32, ge=1)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    target_modules: str | list[str] = "all-linear"
+
+
+class Model(_Part):
+    """The model to train: a hub name or a local folder, or a tiny one made in code."""
+
+    name: str | None = None
+    """Hub name, or a folder that `from_pretrained` reads (`./` and `../` count from the recipe)."""
+    tiny: TinyModel | None = None
+    revision: str | None = None
+    trust_remote_code: bool = False
+    dtype: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
+    """Of the weights. `train: {bf16: true}` computes in bfloat16 while these stay as they are."""
+    attn_implementation: str | None = None
+    lora: Lora | None = None
+    freeze: list[str] = []
+    """Parts that do not train: `vision`, `projector`, `language`, or the start of a parameter's name."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Model:
+        if (self.name is None) == (self.tiny is None):
+            raise ValueError("say either `name: a hub name or folder` or `tiny: {…}`, and only one of them")
+        return self
+
+
+SOURCES = ("world", "file", "folder", "hub")
+
+
+class Data(_Part):
+    """Rows to train or to measure on, from one of four sources.
+
+    rlperc's own columns: `prompt`, `image` or `images`, `response` (for `sft`), and whatever the rewards ask for
+    (`answer`, `perception`, …).
+    """
+
+    world: str | None = None
+    """One of rlperc's synthetic worlds."""
+    file: Path | None = None
+    """A JSONL or parquet file. Image columns hold paths, relative to `images`."""
+    folder: Path | None = None
+    """A folder written by `datasets`' `save_to_disk`."""
+    hub: str | None = None
+    """A data set's name on the hub."""
+    subset: str | None = None
+    """The hub data set's configuration."""
+    split: str = "train"
+    rows: int | None = Field(None, ge=1)
+    """How many rows: made by a world (default 1,000), or at most taken from elsewhere (default all)."""
+    seed: int | None = None
+    """Of the world's rows, or of the order that `rows` are taken in. Default: from the recipe's seed."""
+    with_: dict[str, Any] = Field(default_factory=dict, alias="with")
+    """The world's knobs."""
+    images: Path | None = None
+    """Folder that relative image paths in `file` count from. Default: the file's own folder."""
+    columns: dict[str, str] = {}
+    """Our name for a column: its name in the data, as in `answer: solution`."""
+    prompt_template: str | None = None
+    """Text with columns in braces, as in `{prompt} Answer in the tagged form.` Default: the prompt as it is."""
+    system_prompt: str | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Data:
+        named = [source for source in SOURCES if getattr(self, source) is not None]
+        if len(named) != 1:
+            raise ValueError(f"say one of {', '.join(SOURCES)}; here {' and '.join(named) or 'none'} is given")
+        if self.with_ and self.world is None:
+            raise ValueError("`with` holds the knobs of a world; this data comes from elsewhere")
+        if self.world is not None and self.split not in ("train", "validation", "test"):
+            raise ValueError(f"a world has the splits train, validation and test, not '{self.split}'")
+        return self
+
+    @property
+    def image_root(self) -> Path:
+        """The folder that relative image paths count from."""
+        return self.images or (self.file.parent if self.file else Path.cwd())
+
+    @property
+    def source(self) -> str:
+        """Where the rows come from, for messages."""
+        return next(f"{source} '{getattr(self, source)}'" for source in SOURCES if getattr(self, source) is not None)
+
+
+class RewardUse(_Part):
+    """One reward of a recipe: where it comes from, its weight and its settings."""
+
+    use: str
+    """A name from the collection, `./file.py[:function]` or `package.module:function`."""
+    weight: float = Field(1.0, allow_inf_nan=False)
+    """Its share in the sum. Weight 0 makes it a probe: computed and reported, never trained on."""
+    with_: dict[str, Any] = Field(default_factory=dict, alias="with")
+    """The reward's settings."""
+
+
+class Stage(_Part):
+    """One stage of training. `model`, `data` and `rewards` are the recipe's unless said here."""
+
+    name: Name
+    kind: Kind
+    model: Model
+    data: Data
+    rewards: list[RewardUse] = []
+    train: dict[str, Any] = {}
+    """Options by the host trainer's own names: TRL's `SFTConfig` or `GRPOConfig`, or transformers'
+    `TrainingArguments` for `contrast`."""
+
+
+class Curve(_Part):
+    """The same measurements during the RL stages, on fewer rows."""
+
+    data: Data
+    every: int = Field(10, ge=1)
+    """Optimizer steps between two points."""
+
+
+class Evaluate(_Part):
+    """What is measured for the first model, for the one that enters RL and for the last one."""
+
+    data: Data
+    answer: str | None = None
+    """The reward that measures `a`: by default the recipe's first reward that credits the outcome."""
+    perception: str = "perception_exact"
+    """The reward that measures `a_p`, where the data has a `perception` column."""
+    batch_size: int = Field(128, ge=1)
+    max_new_tokens: int = Field(256, ge=1)
+    samples: int = Field(6, ge=0)
+    """How many responses to show with their images."""
+    curve: Curve | None = None
+
+
+class Recipe(_Part):
+    """A whole run, resolved: nothing is left to be looked up but the data and the model themselves."""
+
+    name: Name
+    seed: int = 0
+    output: Path
+    report_to: str | list[str] = "none"
+    """Trackers by TRL's names: wandb, trackio, tensorboard, mlflow, …"""
+    tags: Tags = Tags()
+    stages: list[Stage] = Field(min_length=1)
+    evaluate: Evaluate | None = None
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Recipe:
+        names = [stage.name for stage in self.stages]
+        if doubles := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"two stages are called '{doubles.pop()}'")
+        return self
+
+    @model_validator(mode="after")
+    def _one_model(self) -> Recipe:
+        sources = [(s.model.name, s.model.tiny, s.model.revision) for s in self.stages]
+        if any(source != sources[0] for source in sources):
+            raise ValueError("every stage goes on training the same model; a stage's `model` may set lora and freeze")
+        return self

@@ -1,0 +1,54 @@
+"""Numbers as people read them, shared by the page, the terminal and the card."""
+
+from __future__ import annotations
+
+from typing import Any
+
+MEASURES = {
+    "a": "end to end",
+    "a_p": "perception",
+    "a_r": "reasoning given true perception",
+}
+MODELS = {
+    "random": "random weights",
+    "start": "as given",
+    "before": "enters RL",
+    "after": "after RL",
+}
+
+
+def percent(value: float) -> str:
+    """A fraction in percent."""
+    return f"{100 * value:.1f}"
+
+
+def with_interval(measured: dict[str, Any], name: str) -> str:
+    """`71.2 [68.3, 73.9]`, or a dash where it was not measured."""
+    if measured.get(name) is None:
+        return "–"
+    low, high = measured[f"{name}_interval"]
+    return f"{percent(measured[name])} [{percent(low)}, {percent(high)}]"
+
+
+def table(summary: dict[str, Any]) -> list[list[str]]:
+    """The measurements: a header, then a line for each model."""
+    lines = [
+        [f"{label} ({MODELS[label]})", *(with_interval(found, name) for name in MEASURES), str(found["n"])]
+        for label, found in summary["eval"].items()
+    ]
+    return [["model", *MEASURES, "n"], *lines]
+
+
+def coupling_table(coupling: dict[str, Any]) -> list[list[str]]:
+    """Within-group correlations of every reward (lines) with every reward (columns, numbered)."""
+    names = coupling["rewards"]
+    lines = [
+        [f"{number} {name}", *("–" if value is None else f"{value:.2f}" for value in row)]
+        for number, (name, row) in enumerate(zip(names, coupling["matrix"], strict=True), start=1)
+    ]
+    return [["reward", *(str(number) for number in range(1, len(names) + 1))], *lines]
+
+
+def legend() -> str:
+    """What the measures' letters stand for."""
+    return "; ".join(f"{name}: {meaning}" for name, meaning in MEASURES.items())

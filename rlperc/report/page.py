@@ -1,0 +1,66 @@
+"""A run as one HTML page that needs nothing beside itself."""
+
+from __future__ import annotations
+
+import base64
+from collections import defaultdict
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from rlperc.recipe.folder import RunFolder
+from rlperc.report.numbers import MODELS, coupling_table, table
+from rlperc.report.plots import Point, curve_plot, lines_plot
+
+
+def write_page(folder: RunFolder) -> None:
+    """Write `report.html` from the run's folder. Model output is escaped: it is untrusted text."""
+    summary = folder.read_summary()
+    environment = Environment(loader=PackageLoader("rlperc.report"), autoescape=True, undefined=StrictUndefined)
+    page = environment.get_template("page.html").render(
+        summary=summary,
+        models=MODELS,
+        table=table(summary),
+        coupling={stage: coupling_table(found) for stage, found in summary["coupling"].items()},
+        curves={stage: curve_plot(points) for stage, points in _by_stage(summary["curve"]).items()},
+        plots=_training_plots(folder),
+        samples=[_with_pictures(folder, sample) for sample in summary.get("samples", [])],
+        recipe=folder.recipe.read_text(encoding="utf-8"),
+        versions=folder.versions.read_text(encoding="utf-8"),
+    )
+    folder.write(folder.report, page)
+
+
+def _by_stage(entries: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    stages: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for entry in entries:
+        stages[entry["stage"]].append(entry)
+    return stages
+
+
+def _training_plots(folder: RunFolder) -> dict[str, list[str]]:
+    """For each stage: its loss, or its rewards where it has any."""
+    plots = {}
+    for stage, entries in _by_stage(folder.read_metrics("train")).items():
+        rewards = _lines(entries, lambda name: name.startswith("rewards/") and name.endswith("/mean"))
+        shorter = {name.split("/")[1]: points for name, points in rewards.items()}
+        found = [lines_plot(shorter, "mean reward")] if shorter else []
+        if not found and (loss := _lines(entries, lambda name: name == "loss")):
+            found = [lines_plot(loss, "loss")]
+        if found:
+            plots[stage] = found
+    return plots
+
+
+def _lines(entries: list[dict[str, Any]], wanted: Any) -> dict[str, list[Point]]:
+    lines: dict[str, list[Point]] = defaultdict(list)
+    for entry in entries:
+        for name, value in entry.items():
+            if wanted(name):
+                lines[name].append((entry["step"], value))
+    return lines
+
+
+def _with_pictures(folder: RunFolder, sample: dict[str, Any]) -> dict[str, Any]:
+    pictures = [base64.b64encode((folder.path / file).read_bytes()).decode() for file in sample["images"]]
+    return {**sample, "pictures": pictures}

@@ -1,0 +1,75 @@
+"""A run in the terminal: the table, the coupling, the samples with their images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from rlperc.recipe.folder import RunFolder
+from rlperc.report.numbers import coupling_table, legend, table
+
+SAMPLES = 3
+IMAGE_COLUMNS = 32
+
+
+def show_run(folder: RunFolder, console: Console) -> None:
+    """Print what a run measured."""
+    summary = folder.read_summary()
+    for index, sample in enumerate(summary.get("samples", [])[:SAMPLES]):
+        _show_sample(folder, index, sample, console)
+    for stage, coupling in summary["coupling"].items():
+        _show_table(f"Within-group correlation of the rewards in '{stage}'", coupling_table(coupling), console)
+    if summary["eval"]:
+        _show_table("Percent on held-out rows, with 95 % intervals", table(summary), console)
+        console.print(legend(), highlight=False)
+    console.print(
+        f"{summary['status']} in {summary['seconds']:.0f} s, {summary['peak_memory_mib'] / 1024:.2f} GiB at most", highlight=False
+    )
+
+
+def _show_table(title: str, lines: list[list[str]], console: Console) -> None:
+    drawn = Table(title=title, title_justify="left")
+    for number, name in enumerate(lines[0]):
+        drawn.add_column(name, justify="left" if number == 0 else "right")
+    for line in lines[1:]:
+        drawn.add_row(*map(Text, line))
+    console.print(drawn)
+
+
+def _show_sample(folder: RunFolder, index: int, sample: dict[str, Any], console: Console) -> None:
+    console.print(Text(f"sample {index + 1}: {_printable(sample['prompt'])}", style="bold"))
+    if console.color_system is not None:
+        for file in sample["images"]:
+            console.print(half_blocks(Image.open(folder.path / file)))
+    truth = [f"{name} {sample[name]}" for name in ("perception", "answer") if sample.get(name) is not None]
+    console.print(Text(f"  truth   {', '.join(truth)}"))
+    for label, response in sample["responses"].items():
+        if label != "random":
+            console.print(Text(f"  {label:7} {_printable(response['text'])[:200]}"))
+
+
+def _printable(text: str) -> str:
+    """Model output on one line, without the control characters that could drive a terminal."""
+    return "".join(c if c.isprintable() else "⏎" if c == "\n" else "�" for c in text)
+
+
+def half_blocks(image: Image.Image) -> Text:
+    """An image as coloured half blocks, two pixels above one another in each character."""
+    width = min(IMAGE_COLUMNS, image.width)
+    height = max(2, round(image.height * width / image.width) // 2 * 2)
+    small = image.convert("RGB").resize((width, height))
+    text = Text()
+    for y in range(0, height, 2):
+        for x in range(width):
+            upper, lower = small.getpixel((x, y)), small.getpixel((x, y + 1))
+            text.append("▀", style=f"rgb({_rgb(upper)}) on rgb({_rgb(lower)})")
+        text.append("\n")
+    return text
+
+
+def _rgb(pixel: Any) -> str:
+    return ",".join(map(str, pixel))

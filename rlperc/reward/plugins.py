@@ -1,0 +1,141 @@
+"""Finding rewards and loading them. The folder is the registry: one file, one reward, one name.
+
+A reward is named `box_iou` (the collection), `./file.py` or `./file.py:function`, or `package.module:function`.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from rlperc.errors import PluginError, did_you_mean
+from rlperc.reward.contract import Reward, describe, is_marked
+
+
+def bundled(kind: str) -> Path:
+    """The folder of the bundled `rewards` or `recipes`: inside the package when installed, else beside it."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / "_bundled" / kind
+    return inside if inside.is_dir() else package.parent / kind
+
+
+def collection() -> dict[str, Path]:
+    """The rewards that ship with rlperc: name to file."""
+    return {file.stem: file for file in sorted(bundled("rewards").glob("[!_]*.py"))}
+
+
+def find_reward(use: str, base: Path | None = None) -> Reward:
+    """Find and load a reward.
+
+    Args:
+        use: as a recipe names it.
+        base: the folder that relative paths count from; default the current one.
+
+    Raises:
+        PluginError: it is not there, does not load, or is not a reward.
+    """
+    path, function = split_path(use, base)
+    if path is not None:
+        return _from_file(path, function)
+    if ":" in use:
+        return _from_module(use)
+    known = collection()
+    if use not in known:
+        raise PluginError(f"the reward '{use}'", "the collection has none of that name", _instead(use, known))
+    return _from_file(known[use], None)
+
+
+def split_path(use: str, base: Path | None) -> tuple[Path | None, str | None]:
+    """Split `./file.py:function` into an absolute path and a function's name; (None, None) for other forms."""
+    file, _, function = use.partition(".py:")
+    if not function and not use.endswith(".py"):
+        return None, None
+    path = Path(file + ".py" if function else file).expanduser()
+    return ((base or Path.cwd()) / path).resolve(), function or None
+
+
+def _instead(use: str, known: dict[str, Path]) -> str:
+    return f"{did_you_mean(use, known)} A reward of your own is named by its path: ./{use}.py"
+
+
+def _from_file(path: Path, name: str | None) -> Reward:
+    if not path.is_file():
+        raise PluginError(f"the reward file {path}", "there is no such file", "a path that counts from the recipe")
+    module = _load_file(path)
+    function = _named(module, name, str(path)) if name else _the_one_reward(module, path)
+    return describe(function, str(path))
+
+
+def _from_module(use: str) -> Reward:
+    name, _, attribute = use.partition(":")
+    try:
+        module = importlib.import_module(name)
+    except ImportError as error:
+        raise PluginError(
+            f"the reward '{use}'", f"{name} cannot be imported: {error}", "package.module:function, installed here"
+        ) from error
+    return describe(_named(module, attribute, name), use)
+
+
+@functools.cache
+def _load_file(path: Path) -> ModuleType:
+    """Execute a plugin file once, under a module name that no other file can have.
+
+    The name comes from the whole path, because two plugins may be called alike and one may be called `math.py`;
+    the module is registered before it runs, because dataclasses look their own module up while it does.
+    """
+    name = f"rlperc_plugin_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise PluginError(f"the reward file {path}", "Python cannot load it", "a file that ends in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise PluginError(
+            f"the reward file {path}", f"it does not load: {blame(error, path)}", f"python {path} shows the same"
+        ) from error
+    return module
+
+
+def blame(error: BaseException, path: Path | str) -> str:
+    """One line for an error in a user's file: its type, its message, and the line in `path` it came from."""
+    if isinstance(error, SyntaxError):
+        return f"line {error.lineno}: {error.msg}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    where = f"line {lines[-1]}: " if lines else ""
+    return f"{where}{type(error).__name__}: {error}"
+
+
+def _named(module: ModuleType, name: str, origin: str) -> Callable[..., Any]:
+    function: Callable[..., Any] | None = getattr(module, name, None)
+    if function is None or not callable(function):
+        functions = [n for n, f in vars(module).items() if inspect.isfunction(f) and not n.startswith("_")]
+        raise PluginError(f"the reward '{name}' in {origin}", "no function there has that name", did_you_mean(name, functions))
+    return function
+
+
+def _the_one_reward(module: ModuleType, path: Path) -> Callable[..., Any]:
+    """The file's only reward: the one marked with @reward, or else its only public function (TRL's style)."""
+    own = [f for f in vars(module).values() if inspect.isfunction(f) and f.__module__ == module.__name__]
+    marked = [f for f in own if is_marked(f)]
+    candidates = marked or [f for f in own if not f.__name__.startswith("_")]
+    if len(candidates) == 1:
+        return candidates[0]
+    names = ", ".join(f.__name__ for f in candidates)
+    raise PluginError(
+        f"the reward file {path}",
+        f"it holds {len(candidates)} rewards ({names})" if candidates else "it holds no reward",
+        f"{path.name}:{candidates[0].__name__}" if candidates else "a function with `@reward()` above it",
+    )

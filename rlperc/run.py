@@ -1,0 +1,242 @@
+"""A whole run, top to bottom: check, make the folder, measure, train stage after stage, measure, report."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import resource
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+import transformers
+from accelerate import PartialState
+
+from rlperc.errors import UserError
+from rlperc.evaluate.accuracy import Judged, Measures, measure, summarize
+from rlperc.evaluate.samples import write_samples
+from rlperc.recipe.check import answer_use, check_recipe
+from rlperc.recipe.environment import check_versions
+from rlperc.recipe.folder import RunFolder
+from rlperc.recipe.load import dump_recipe
+from rlperc.recipe.schema import RL_KINDS, Data, Evaluate, Recipe, Stage
+from rlperc.report.card import write_card
+from rlperc.reward.plugins import find_reward
+from rlperc.score.coupling import Coupling
+from rlperc.train.callbacks import CurvePoints, MetricsToFile
+from rlperc.train.data import load_rows, row_images
+from rlperc.train.models import load_model, save_model
+from rlperc.train.stages import stage_config, train_stage
+from rlperc.train.tiny import save_tiny_model
+
+TOKENIZER_ROWS = 2000
+Say = Callable[[str], None]
+
+
+def train(recipe: Recipe, move_aside: bool = False, say: Say = print) -> RunFolder:
+    """Run a recipe.
+
+    Args:
+        recipe: a resolved recipe.
+        move_aside: move a run that is already in the output folder aside, instead of refusing.
+        say: told what begins, in one process only.
+
+    Returns:
+        The run's folder.
+
+    Raises:
+        UserError: the recipe cannot run as it is, or a reward broke its contract. What was measured until then
+            is in the folder.
+    """
+    check_versions()
+    check_recipe(recipe)
+    _quiet()
+    state = PartialState(cpu=not torch.cuda.is_available())
+    folder = RunFolder(recipe.output, writes=state.is_main_process)
+    configs = [stage_config(recipe, stage, folder.stage(stage.name)) for stage in recipe.stages]
+    folder.claim(move_aside)
+    state.wait_for_everyone()
+    run = Run(recipe, folder, state, say if state.is_main_process else _silent)
+    with run.recorded():
+        run.go(configs)
+    return folder
+
+
+class Run:
+    """What a run knows while it goes: where it writes, what it has measured."""
+
+    def __init__(self, recipe: Recipe, folder: RunFolder, state: PartialState, say: Say) -> None:
+        self.recipe, self.folder, self.state, self.say = recipe, folder, state, say
+        self.judged: dict[str, list[Judged]] = {}
+        self.summary: dict[str, Any] = {
+            "status": "running",
+            "name": recipe.name,
+            "seed": recipe.seed,
+            "processes": state.num_processes,
+            "eval": {},
+            "curve": [],
+            "coupling": {},
+            "stage_seconds": {},
+        }
+        self.examiner = Examiner(recipe, recipe.evaluate) if recipe.evaluate else None
+
+    def go(self, configs: list[Any]) -> None:
+        """Measure and train."""
+        source = self._start()
+        first_rl = next((stage.name for stage in self.recipe.stages if stage.kind in RL_KINDS), None)
+        self._measure("random" if self.recipe.stages[0].model.tiny else "start", source, self.recipe.stages[0])
+        for index, (stage, config) in enumerate(zip(self.recipe.stages, configs, strict=True)):
+            if stage.name == first_rl:
+                self._measure("before", source, stage)
+            source = self._stage(index, stage, config, source)
+        self._measure("after", source, self.recipe.stages[-1])
+
+    @contextmanager
+    def recorded(self) -> Iterator[None]:
+        """Write the folder's own files, and the summary whichever way the run ends."""
+        self.folder.write(self.folder.recipe, dump_recipe(self.recipe))
+        self.folder.write_json(self.folder.versions, versions())
+        began = time.monotonic()
+        status = "failed"
+        try:
+            yield
+            status = "done"
+        except KeyboardInterrupt:
+            status = "interrupted"
+            raise
+        except UserError as error:
+            self.summary["error"] = str(error)
+            raise
+        finally:
+            self.summary |= {"status": status, "seconds": time.monotonic() - began, "peak_memory_mib": peak_memory()}
+            self._save()
+            if status == "done" and self.folder.writes:
+                write_card(self.folder)
+
+    def _start(self) -> str | Path:
+        """The model to start from: a name, or the folder of a tiny one made now."""
+        first = self.recipe.stages[0]
+        if first.model.tiny is None:
+            return str(first.model.name)
+        source = self.folder.path / "stages" / "start"
+        if self.folder.writes:
+            teacher = next((s for s in self.recipe.stages if s.kind == "sft"), first)
+            rows = load_rows(teacher.data.model_copy(update={"rows": TOKENIZER_ROWS}), self.recipe.seed)
+            texts = [str(message["content"]) for prompt in rows["prompt"] for message in prompt]
+            texts += [str(text) for text in rows["response"]] if "response" in rows.column_names else []
+            save_tiny_model(source, first.model.tiny, texts, self.recipe.tags, self.recipe.seed)
+        self.state.wait_for_everyone()
+        return source
+
+    def _stage(self, index: int, stage: Stage, config: Any, source: str | Path) -> Path:
+        began = time.monotonic()
+        self.say(f"stage {stage.name} ({stage.kind})")
+        model, processor = load_model(source, stage.model)
+        rows = load_rows(stage.data, seed=1000 * self.recipe.seed + index)
+        callbacks: list[Any] = [MetricsToFile(self.folder, stage.name)]
+        if stage.kind in RL_KINDS and self.examiner is not None and self.examiner.curve is not None:
+            callbacks.append(self._curve(stage, processor, self.examiner, self.examiner.curve))
+        model, coupling = train_stage(self.recipe, stage, config, model, processor, rows, callbacks)
+        target = self.folder.model if stage is self.recipe.stages[-1] else self.folder.stage(stage.name) / "model"
+        if self.folder.writes:
+            save_model(model, processor, target)
+        self.state.wait_for_everyone()
+        if coupling is not None:
+            self._record_coupling(stage, coupling)
+        self.summary["stage_seconds"][stage.name] = time.monotonic() - began
+        self._save()
+        return target
+
+    def _measure(self, label: str, source: str | Path, stage: Stage) -> None:
+        if self.examiner is None:
+            return
+        self.say(f"measure {label}")
+        model, processor = load_model(source, stage.model)
+        model.to(self.state.device)
+        self.judged[label] = self.examiner.judge(model, processor, self.examiner.exam, f"measure {label}")
+        self.summary["eval"][label] = summarize(self.judged[label])
+        self.folder.log("eval", model=label, **self.summary["eval"][label])
+        self._save()
+
+    def _curve(self, stage: Stage, processor: Any, examiner: Examiner, exam: Exam) -> CurvePoints:
+        def point(model: Any, step: int) -> None:
+            found = {"stage": stage.name, "step": step, **summarize(examiner.judge(model, processor, exam, "curve"))}
+            self.summary["curve"].append(found)
+            self.folder.log("curve", **found)
+
+        return CurvePoints(exam.every, point)
+
+    def _record_coupling(self, stage: Stage, coupling: Coupling) -> None:
+        matrix = [[None if value != value else value for value in row] for row in coupling.matrix().tolist()]
+        self.summary["coupling"][stage.name] = {"rewards": coupling.names, "matrix": matrix}
+        self.folder.log("coupling", stage=stage.name, rewards=coupling.names, matrix=matrix)
+
+    def _save(self) -> None:
+        if self.examiner is not None and self.judged and self.folder.writes:
+            exam = self.examiner.exam
+            self.summary["samples"] = write_samples(self.folder, exam.rows, exam.images, self.judged, self.examiner.samples)
+        self.folder.write_json(self.folder.summary, self.summary)
+
+
+@dataclass(frozen=True)
+class Exam:
+    """Rows to measure on, with their images, and how many steps lie between two measurements."""
+
+    rows: Any
+    images: list[list[Any]]
+    every: int
+
+
+class Examiner:
+    """The exams, loaded once, so that every model sees the same."""
+
+    def __init__(self, recipe: Recipe, settings: Evaluate) -> None:
+        self.settings, self.samples = settings, settings.samples
+        self.exam = _exam(settings.data)
+        self.curve = _exam(settings.curve.data, settings.curve.every) if settings.curve else None
+        use = answer_use(recipe)
+        has_truth = "perception" in self.exam.rows.column_names
+        perception = find_reward(settings.perception) if has_truth else None
+        self.measures = Measures(find_reward(use.use), use.with_, perception, recipe.tags)
+
+    def judge(self, model: Any, processor: Any, exam: Exam, label: str) -> list[Judged]:
+        """Measure a model on an exam."""
+        return measure(model, processor, exam.rows, exam.images, self.measures, self.settings, label)
+
+
+def _exam(data: Data, every: int = 0) -> Exam:
+    rows = load_rows(data, seed=0)
+    images = [row_images(row) for row in rows]
+    return Exam(rows.remove_columns([name for name in ("image", "images") if name in rows.column_names]), images, every)
+
+
+def versions() -> dict[str, str]:
+    """What this run ran on."""
+    packages = ("rlperc", "torch", "transformers", "trl", "accelerate", "peft", "datasets", "numpy", "Pillow", "scikit-learn")
+    found = {name: importlib.metadata.version(name) for name in packages}
+    return {**found, "python": sys.version.split()[0], "platform": platform.platform(), "threads": str(torch.get_num_threads())}
+
+
+def peak_memory() -> float:
+    """Peak resident memory of this process, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _silent(_: str) -> None:
+    """What the other processes say."""
+
+
+def _quiet() -> None:
+    """Leave out what the libraries say about one another; the progress bars stay."""
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    # TRL 1.16 still uses transformers' old name for activation checkpointing, at every generation.
+    warnings.filterwarnings("ignore", message=".*gradient_checkpointing. is deprecated", category=FutureWarning)

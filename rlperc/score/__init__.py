@@ -1,0 +1,1 @@
+"""Floor 3: scores and statistics over completions, without torch."""

@@ -1,0 +1,88 @@
+"""What happens beside training: metrics to a file, a quiet progress bar, points on the learning curve."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from transformers import ProgressCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from rlperc.recipe.folder import RunFolder
+
+SHOWN = ("loss", "reward")
+
+
+class MetricsToFile(TrainerCallback):
+    """Every log of the trainer becomes a line of `metrics.jsonl`."""
+
+    def __init__(self, folder: RunFolder, stage: str) -> None:
+        self.folder, self.stage = folder, stage
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **_: Any
+    ) -> None:
+        """Write the numbers that are numbers."""
+        if state.is_world_process_zero:
+            self.folder.log("train", stage=self.stage, step=state.global_step, **_finite(logs or {}))
+
+
+class Bar(ProgressCallback):
+    """transformers' bar with the last loss and reward behind it, instead of a dictionary printed at every step."""
+
+    def __init__(self, label: str) -> None:
+        super().__init__()
+        self.label = label
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Name the bar."""
+        super().on_train_begin(args, state, control, **kwargs)
+        if self.training_bar is not None:
+            self.training_bar.set_description(self.label)
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **_: Any
+    ) -> None:
+        """Show the last values."""
+        shown = {name: f"{value:.3f}" for name, value in _finite(logs or {}).items() if name in SHOWN}
+        if self.training_bar is not None and shown:
+            self.training_bar.set_postfix(shown)
+
+
+class CurvePoints(TrainerCallback):
+    """Measure at the start and then every so many steps. All processes take part in it."""
+
+    def __init__(self, every: int, measure: Callable[[Any, int], None]) -> None:
+        self.every, self.measure = every, measure
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any
+    ) -> None:
+        """The first point."""
+        self.measure(model, state.global_step)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any
+    ) -> None:
+        """The next one."""
+        if state.global_step % self.every == 0:
+            self.measure(model, state.global_step)
+
+
+def dress(trainer: Trainer, label: str) -> None:
+    """Put our progress bar in the place of the one the trainer brought."""
+    if trainer.pop_callback(ProgressCallback) is not None:
+        trainer.add_callback(Bar(label))
+
+
+def _finite(logs: dict[str, Any]) -> dict[str, float]:
+    """The finite numbers among a trainer's logs, which transformers 5 writes as text at the end of training."""
+    values = {}
+    for name, value in logs.items():
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            continue
+        if math.isfinite(number):
+            values[name] = number
+    return values

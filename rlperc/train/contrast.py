@@ -1,0 +1,103 @@
+"""Stage `contrast`: pull every projected image token towards the word for what its part of the image shows.
+
+The loss is InfoNCE (van den Oord et al., arXiv 1807.03748, equation 4) with the words' input embeddings as the
+candidates: a token of the image must pick the word of its own cell among all the cell values of the data.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch import nn
+from torch.nn import functional
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from rlperc.errors import DataError
+from rlperc.train.callbacks import dress
+from rlperc.train.data import row_images
+from rlperc.words.structure import canonical, read_grid
+
+TEMPERATURE = 0.1
+
+
+def train_contrast(
+    model: Any, processor: Any, rows: Dataset, args: TrainingArguments, callbacks: Sequence[TrainerCallback], source: str
+) -> None:
+    """Train `model` in place. Raises DataError where the rows have no image or no grid of cells."""
+    grids = _grids(rows, source)
+    words = sorted({str(cell) for grid in grids for row in grid for cell in row})
+    wrapped = CellContrast(model, [processor.tokenizer(w, add_special_tokens=False)["input_ids"] for w in words])
+    trainer = Trainer(
+        model=wrapped,
+        args=args,
+        train_dataset=rows.select_columns([n for n in ("image", "images") if n in rows.column_names]).add_column(
+            "cells", [[[words.index(str(cell)) for cell in row] for row in grid] for grid in grids]
+        ),
+        data_collator=_Collator(processor.image_processor),
+        callbacks=list(callbacks),
+    )
+    dress(trainer, "contrast")
+    trainer.train()
+
+
+class CellContrast(nn.Module):
+    """A VLM whose forward is the contrast between image tokens and words. A module, so that DDP sees the forward."""
+
+    def __init__(self, vlm: Any, words: list[list[int]]) -> None:
+        super().__init__()
+        self.vlm = vlm
+        self.words = words
+
+    def forward(self, cells: torch.Tensor, **vision: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Compute the loss of a batch.
+
+        Args:
+            cells: index of each cell's word. Shape: (batch, rows, columns).
+            vision: what the image processor gives, as the model's `get_image_features` takes it.
+        """
+        features = self.vlm.get_image_features(**vision).pooler_output
+        pooled = torch.stack([_pool(tokens, cells.shape[1:]) for tokens in features])
+        table = self.vlm.get_input_embeddings().weight
+        words = torch.stack([table[torch.tensor(ids, device=table.device)].mean(0) for ids in self.words])
+        logits = functional.normalize(pooled, dim=-1) @ functional.normalize(words, dim=-1).T / TEMPERATURE
+        loss = functional.cross_entropy(logits.flatten(0, 1), cells.flatten())
+        return {"loss": loss}
+
+
+def _pool(tokens: torch.Tensor, cells: torch.Size) -> torch.Tensor:
+    """Average image tokens, (side * side, width), over the grid's cells: (rows * columns, width)."""
+    side = math.isqrt(tokens.shape[0])
+    if side * side != tokens.shape[0]:
+        raise DataError(
+            "the stage kind 'contrast'",
+            f"an image became {tokens.shape[0]} tokens, which is no square",
+            "square images, not split",
+        )
+    square = tokens.T.reshape(1, -1, side, side)
+    return functional.adaptive_avg_pool2d(square, tuple(cells)).flatten(2)[0].T
+
+
+class _Collator:
+    def __init__(self, image_processor: Any) -> None:
+        self.image_processor = image_processor
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        vision = self.image_processor([row_images(row) for row in rows], return_tensors="pt")
+        return {**vision, "cells": torch.tensor([row["cells"] for row in rows])}
+
+
+def _grids(rows: Dataset, source: str) -> list[Any]:
+    texts = rows["perception"] if "perception" in rows.column_names else [None]
+    grids = [read_grid(text) if text else None for text in texts]
+    shapes = {(len(grid), len(grid[0])) if grid else None for grid in grids}
+    if None in shapes or len(shapes) != 1:
+        raise DataError(
+            f"the stage kind 'contrast' on {source}",
+            "it needs a column 'perception' with a grid of the same size in every row",
+            f"perception: {canonical([[8, 7], [1, 1]])}, as the world 'digits' has it",
+        )
+    return grids

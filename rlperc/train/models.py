@@ -1,0 +1,71 @@
+"""Loading the model and its processor, freezing parts of it, and saving both together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from rlperc.errors import RecipeError
+from rlperc.recipe.schema import Model
+
+# What the architectures of transformers call the three parts of a vision-language model.
+PARTS = {
+    "vision": ("vision_model", "vision_tower", "visual", "vision_encoder"),
+    "projector": ("connector", "multi_modal_projector", "merger", "mm_projector", "embed_vision"),
+    "language": ("text_model", "language_model", "lm_head"),
+}
+
+
+def load_model(source: str | Path, settings: Model) -> tuple[Any, Any]:
+    """Load a model and its processor from a folder or the hub.
+
+    Raises:
+        RecipeError: there is no such model, or it is not one that takes images and text.
+    """
+    dtype = settings.dtype if settings.dtype == "auto" else getattr(torch, settings.dtype)
+    shared = {"trust_remote_code": settings.trust_remote_code}
+    if settings.revision is not None and str(source) == settings.name:
+        shared["revision"] = settings.revision  # type: ignore[assignment]
+    try:
+        processor = AutoProcessor.from_pretrained(source, **shared)
+        model = AutoModelForImageTextToText.from_pretrained(
+            source, dtype=dtype, attn_implementation=settings.attn_implementation, **shared
+        )
+    except (OSError, ValueError, ImportError) as error:
+        raise RecipeError(
+            f"the model '{source}'",
+            " ".join(str(error).split())[:600],
+            "a vision-language model's hub name, or a folder that holds one and its processor",
+        ) from error
+    freeze(model, settings.freeze)
+    return model, processor
+
+
+def freeze(model: nn.Module, parts: list[str]) -> None:
+    """Stop parts of a model from training. Raises RecipeError for a part that the model does not have."""
+    for part in parts:
+        names = PARTS.get(part)
+        frozen = [
+            parameter.requires_grad_(False)
+            for name, parameter in model.named_parameters()
+            if (any(word in names for word in name.split(".")) if names else name.startswith(part))
+        ]
+        if not frozen:
+            tops = sorted({".".join(name.split(".")[:2]) for name, _ in model.named_parameters()})
+            raise RecipeError(
+                f"freeze: [{part}]",
+                f"no parameter of this model belongs to it; its parts are {', '.join(tops)}",
+                f"one of {', '.join(PARTS)}, or the start of a parameter's name",
+            )
+
+
+def save_model(model: Any, processor: Any, folder: Path) -> None:
+    """Save weights and processor so that `from_pretrained` finds both; adapters are merged into the weights."""
+    if hasattr(model, "merge_and_unload"):
+        model = model.merge_and_unload()
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)

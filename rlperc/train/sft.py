@@ -1,0 +1,36 @@
+"""Stage `sft`: TRL's `SFTTrainer` on prompt and response; only the response is learned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from datasets import Dataset
+from transformers import TrainerCallback
+from trl import SFTConfig, SFTTrainer
+
+from rlperc.train.callbacks import dress
+from rlperc.train.data import with_completions
+
+
+def train_sft(
+    model: Any,
+    processor: Any,
+    rows: Dataset,
+    args: SFTConfig,
+    callbacks: Sequence[TrainerCallback],
+    source: str,
+    peft_config: Any = None,
+) -> Any:
+    """Train and return the model (wrapped by peft where there are adapters)."""
+    trainer = SFTTrainer(
+        model=model,
+        args=args,
+        train_dataset=with_completions(rows, source),
+        processing_class=processor,
+        callbacks=list(callbacks),
+        peft_config=peft_config,
+    )
+    dress(trainer, "sft")
+    trainer.train()
+    return trainer.accelerator.unwrap_model(trainer.model)

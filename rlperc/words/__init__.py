@@ -1,0 +1,1 @@
+"""Floor 0: reading what a model wrote. Standard library only; model output is untrusted text."""

@@ -1,0 +1,87 @@
+"""A model's response as spans: `<perception>…</perception><think>…</think><answer>…</answer>`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+SpanState = Literal["found", "missing", "unclosed", "repeated"]
+
+
+@dataclass(frozen=True)
+class Tags:
+    """The words a response is tagged with. The field also writes `description`, `recognition`, `info`."""
+
+    perception: str = "perception"
+    think: str = "think"
+    answer: str = "answer"
+
+
+@dataclass(frozen=True)
+class Span:
+    """Where a tag's content stands: `text[start:end]`, tags excluded. Offsets are 0 unless found."""
+
+    state: SpanState
+    start: int = 0
+    end: int = 0
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What a reward sees of one completion.
+
+    `text` is all the model wrote; `perception`, `think` and `answer` are the contents of its spans, stripped,
+    or None where the tag is missing, unclosed or repeated. `tokens` is the length in tokens where it is known;
+    `tags` are the words the spans were looked for under.
+    """
+
+    text: str
+    perception: str | None = None
+    think: str | None = None
+    answer: str | None = None
+    tokens: int | None = None
+    tags: Tags = Tags()
+
+
+def find_span(text: str, tag: str) -> Span:
+    """Find the one `<tag>…</tag>` in `text`.
+
+    A tag that opens or closes more than once is `repeated` and holds nothing: a response that states several
+    answers has stated none, else listing all of them would pay.
+    """
+    opening, closing = f"<{tag}>", f"</{tag}>"
+    opened, closed = text.count(opening), text.count(closing)
+    if opened > 1 or closed > 1:
+        return Span("repeated")
+    if opened == 0:
+        return Span("missing")
+    start = text.index(opening) + len(opening)
+    end = text.find(closing, start)
+    if end < 0:
+        return Span("unclosed")
+    return Span("found", start, end)
+
+
+def read_response(text: str, tags: Tags | None = None, tokens: int | None = None) -> Completion:
+    """Read the three spans of a response. Never raises, whatever the text."""
+    tags = tags or Tags()
+
+    def content(tag: str) -> str | None:
+        span = find_span(text, tag)
+        return text[span.start : span.end].strip() if span.state == "found" else None
+
+    return Completion(
+        text=text,
+        perception=content(tags.perception),
+        think=content(tags.think),
+        answer=content(tags.answer),
+        tokens=tokens,
+        tags=tags,
+    )
+
+
+def write_response(perception: str, think: str, answer: str, tags: Tags | None = None) -> str:
+    """Write a response in the canonical form, the inverse of `read_response`."""
+    tags = tags or Tags()
+    parts = ((tags.perception, perception), (tags.think, think), (tags.answer, answer))
+    return "".join(f"<{tag}>{content}</{tag}>" for tag, content in parts)

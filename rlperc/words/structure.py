@@ -1,0 +1,68 @@
+"""Structured perception as JSON text: canonical writing, and bounded reading of what a model wrote."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+MAX_CHARACTERS = 20_000
+
+Cell = int | float | str | None
+Grid = list[list[Cell]]
+
+
+def canonical(value: Any) -> str:
+    """Write a value as canonical JSON: sorted keys, no spaces, no NaN. Equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def read_json(text: str) -> Any | None:
+    """Read JSON a model wrote, or None where it is not JSON, too long, too deep or holds NaN or infinity."""
+    if len(text) > MAX_CHARACTERS:
+        return None
+    try:
+        return json.loads(text, parse_constant=_refuse, parse_float=_finite, parse_int=_bounded_int)
+    except (ValueError, RecursionError):
+        return None
+
+
+def read_grid(text: str) -> Grid | None:
+    """Read a rectangular grid, a list of equally long rows of scalars, or None where it is not one."""
+    value = read_json(text)
+    if not isinstance(value, list) or not value:
+        return None
+    if not all(isinstance(row, list) and row for row in value):
+        return None
+    if len({len(row) for row in value}) != 1:
+        return None
+    if any(isinstance(cell, list | dict) for row in value for cell in row):
+        return None
+    return value
+
+
+def shape(grid: Grid) -> tuple[int, int]:
+    """Return (rows, columns)."""
+    return len(grid), len(grid[0])
+
+
+def same_cell(left: Cell, right: Cell) -> bool:
+    """Whether two cells agree. `true` is not `1`, though Python thinks so; `1` and `1.0` are the same number."""
+    return isinstance(left, bool) == isinstance(right, bool) and left == right
+
+
+def _refuse(name: str) -> float:
+    raise ValueError(f"{name} is not a value")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is too large")
+    return value
+
+
+def _bounded_int(text: str) -> int:
+    if len(text) > 100:
+        raise ValueError("an integer of more than 100 digits")
+    return int(text)

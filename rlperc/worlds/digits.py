@@ -1,0 +1,211 @@
+"""Grids of real handwritten digits, and questions that need them read and then added up or compared.
+
+The digits are the 1,797 images of the UCI "Optical Recognition of Handwritten Digits" test set (E. Alpaydin and
+C. Kaynak, 1998), as shipped inside scikit-learn: 8x8 pixels, 17 grey levels. The three splits share no image.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from rlperc.errors import RecipeError
+from rlperc.words.response import write_response
+from rlperc.words.structure import canonical
+from rlperc.worlds import Item, Split
+
+CELL_PIXELS = 16
+MAX_GRID = 4
+# Fixed for good: which image belongs to which split must not depend on any seed a user sets.
+SPLIT_SEED = 20
+SPLIT_SIZES: dict[Split, int] = {"train": 1097, "validation": 200, "test": 500}
+
+Digits = list[list[int]]
+Solved = tuple[str, str]  # (reasoning, answer)
+
+
+def items(
+    count: int,
+    seed: int,
+    split: Split,
+    *,
+    grid: int = 2,
+    noise: float = 0.08,
+    misread: Mapping[int | str, int] | None = None,
+    misread_probability: float = 0.0,
+) -> Iterator[Item]:
+    """Yield `count` grids with a question each.
+
+    Args:
+        count: how many items.
+        seed: fixes the items together with `split` and the knobs.
+        split: which of the three disjoint sets of digit images to draw from.
+        grid: rows and columns of the grid, 1 to 4; the image is `16 * grid` pixels square.
+        noise: standard deviation of the pixel noise, in units of the full range.
+        misread: digits the teacher of `response` misreads, `{6: 8, 7: 1}`; p* and the answer stay true.
+        misread_probability: chance that the teacher misreads such a digit, drawn for each cell.
+    """
+    if not 1 <= grid <= MAX_GRID:
+        raise RecipeError(f"a grid of {grid}x{grid} digits", "grids have 1 to 4 rows", "grid: 2")
+    if not 0.0 <= misread_probability <= 1.0:
+        raise RecipeError(f"misread_probability: {misread_probability}", "it is a probability", "0.0 to 1.0")
+    confused = {int(shown): int(read) for shown, read in (misread or {}).items()}
+    images, labels = _split(split)
+    random = np.random.default_rng([seed, _rank(split)])
+    for _ in range(count):
+        chosen = random.integers(len(labels), size=(grid, grid))
+        truth: Digits = labels[chosen].tolist()
+        task = _ask(random, grid)
+        wrong = random.random((grid, grid)) < misread_probability
+        stated = [
+            [confused.get(digit, digit) if wrong[r][c] else digit for c, digit in enumerate(row)] for r, row in enumerate(truth)
+        ]
+        think, said = _work_out(task, stated)
+        yield Item(
+            image=_draw(random, images[chosen], noise),
+            question=_question(task),
+            answer=_work_out(task, truth)[1],
+            perception=canonical(truth),
+            response=write_response(canonical(stated), think, said),
+            task=canonical(task),
+        )
+
+
+def solve(task: dict[str, Any], perception: Any) -> str | None:
+    """Answer a task from a stated grid; None where it is not a grid of digits of the right size."""
+    size = task["grid"]
+    if not isinstance(perception, list) or len(perception) != size:
+        return None
+    for row in perception:
+        if not isinstance(row, list) or len(row) != size:
+            return None
+        if any(type(cell) is not int or not 0 <= cell <= 9 for cell in row):
+            return None
+    return _work_out(task, perception)[1]
+
+
+# --- questions ---------------------------------------------------------------------------------------------------
+
+
+def _ask(random: np.random.Generator, grid: int) -> dict[str, Any]:
+    kind = ("line_sum", "total", "maximum", "larger_line", "count_above")[random.integers(5)]
+    task: dict[str, Any] = {"world": "digits", "grid": grid, "kind": kind}
+    if kind in ("line_sum", "larger_line"):
+        task["axis"] = ("row", "column")[random.integers(2)]
+    if kind == "line_sum":
+        task["index"] = int(random.integers(grid))
+    if kind == "count_above":
+        task["threshold"] = int(random.integers(2, 7))
+    return task
+
+
+def _question(task: Mapping[str, Any]) -> str:
+    match task["kind"]:
+        case "line_sum":
+            return f"What is the sum of {task['axis']} {task['index'] + 1}?"
+        case "total":
+            return "What is the sum of all digits?"
+        case "maximum":
+            return "What is the largest digit?"
+        case "larger_line":
+            return f"Which {task['axis']} has the largest sum? If equal, the first."
+        case _:
+            return f"How many digits are above {task['threshold']}?"
+
+
+def _work_out(task: Mapping[str, Any], grid: Digits) -> Solved:
+    """The reasoning, written out step by step, and the answer."""
+    cells = [digit for row in grid for digit in row]
+    match task["kind"]:
+        case "line_sum":
+            return _add(_lines(task, grid)[task["index"]])
+        case "total":
+            return _add(cells)
+        case "maximum":
+            return _largest(cells)
+        case "larger_line":
+            return _compare(_lines(task, grid))
+        case _:
+            return _count(cells, task["threshold"])
+
+
+def _lines(task: Mapping[str, Any], grid: Digits) -> Digits:
+    return grid if task["axis"] == "row" else [list(column) for column in zip(*grid, strict=True)]
+
+
+def _add(digits: list[int]) -> Solved:
+    total, steps = digits[0], []
+    for digit in digits[1:]:
+        steps.append(f"{total}+{digit}={total + digit}")
+        total += digit
+    return "\n".join(steps) or str(total), str(total)
+
+
+def _largest(digits: list[int]) -> Solved:
+    best, steps = digits[0], []
+    for digit in digits[1:]:
+        steps.append(f"{best},{digit}:{max(best, digit)}")
+        best = max(best, digit)
+    return "\n".join(steps) or str(best), str(best)
+
+
+def _compare(lines: Digits) -> Solved:
+    sums = [sum(line) for line in lines]
+    steps = [f"{'+'.join(map(str, line))}={total}" for line, total in zip(lines, sums, strict=True)]
+    return "\n".join(steps), str(sums.index(max(sums)) + 1)
+
+
+def _count(digits: list[int], threshold: int) -> Solved:
+    seen, steps = 0, []
+    for digit in digits:
+        seen += digit > threshold
+        steps.append(f"{digit}:{seen}")
+    return "\n".join(steps), str(seen)
+
+
+# --- images ------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _split(split: Split) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The images, (n, 8, 8) in 0..1, and labels of one split."""
+    # Half a second, and not needed by anything that only solves tasks.
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    order = np.random.default_rng(SPLIT_SEED).permutation(len(data.target))
+    ends = np.cumsum(list(SPLIT_SIZES.values()))
+    mine = np.split(order, ends)[_rank(split)]
+    return (data.images[mine] / 16.0).astype(np.float32), data.target[mine].astype(np.int64)
+
+
+def _rank(split: Split) -> int:
+    return list(SPLIT_SIZES).index(split)
+
+
+def _draw(random: np.random.Generator, digits: NDArray[np.float32], noise: float) -> Image.Image:
+    """Draw digits of shape (rows, columns, 8, 8): light ink on dark paper, both coloured, jittered, with noise."""
+    rows, columns = digits.shape[:2]
+    ink = np.zeros((rows, CELL_PIXELS, columns, CELL_PIXELS, 1), dtype=np.float32)
+    sizes = random.integers(12, 16, size=(rows, columns)).tolist()
+    corners = random.random((rows, columns, 2))
+    for r in range(rows):
+        for c in range(columns):
+            size = sizes[r][c]
+            top, left = (corners[r, c] * (CELL_PIXELS - size + 1)).astype(int)
+            ink[r, top : top + size, c, left : left + size, 0] = _scale(digits[r, c], size)
+    paper = random.uniform(0.0, 0.3, (rows, 1, columns, 1, 3)).astype(np.float32)
+    pen = random.uniform(0.6, 1.0, (rows, 1, columns, 1, 3)).astype(np.float32)
+    canvas = (paper + (pen - paper) * ink).reshape(rows * CELL_PIXELS, columns * CELL_PIXELS, 3)
+    canvas += noise * random.standard_normal(canvas.shape, dtype=np.float32)
+    return Image.fromarray((canvas.clip(0.0, 1.0) * 255).astype(np.uint8), "RGB")
+
+
+def _scale(digit: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    glyph = Image.fromarray(digit).resize((size, size), Image.Resampling.BILINEAR)
+    return np.asarray(glyph, dtype=np.float32)
