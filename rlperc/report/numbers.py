@@ -11,9 +11,9 @@ MEASURES = {
 }
 MODELS = {
     "random": "random weights",
-    "start": "as given",
-    "before": "enters RL",
-    "after": "after RL",
+    "start": "the model as given",
+    "before": "the model that enters RL",
+    "after": "the final model",
 }
 
 
@@ -33,7 +33,7 @@ def with_interval(measured: dict[str, Any], name: str) -> str:
 def table(summary: dict[str, Any]) -> list[list[str]]:
     """The measurements: a header, then a line for each model."""
     lines = [
-        [f"{label} ({MODELS[label]})", *(with_interval(found, name) for name in MEASURES), str(found["n"])]
+        [label, *(with_interval(found, name) for name in MEASURES), str(found["n"])]
         for label, found in summary["eval"].items()
     ]
     return [["model", *MEASURES, "n"], *lines]
@@ -49,6 +49,7 @@ def coupling_table(coupling: dict[str, Any]) -> list[list[str]]:
     return [["reward", *(str(number) for number in range(1, len(names) + 1))], *lines]
 
 
-def legend() -> str:
-    """What the measures' letters stand for."""
-    return "; ".join(f"{name}: {meaning}" for name, meaning in MEASURES.items())
+def legend(summary: dict[str, Any]) -> str:
+    """What the table's words stand for."""
+    meanings = {**MEASURES, **{label: MODELS[label] for label in summary["eval"]}}
+    return "; ".join(f"{name}: {meaning}" for name, meaning in meanings.items())

@@ -25,7 +25,7 @@ def show_run(folder: RunFolder, console: Console) -> None:
         _show_table(f"Within-group correlation of the rewards in '{stage}'", coupling_table(coupling), console)
     if summary["eval"]:
         _show_table("Percent on held-out rows, with 95 % intervals", table(summary), console)
-        console.print(legend(), highlight=False)
+        console.print(legend(summary), highlight=False)
     console.print(
         f"{summary['status']} in {summary['seconds']:.0f} s, {summary['peak_memory_mib'] / 1024:.2f} GiB at most", highlight=False
     )

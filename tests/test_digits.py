@@ -1,0 +1,103 @@
+import itertools
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from rlperc.errors import RecipeError
+from rlperc.words.response import read_response
+from rlperc.words.structure import read_grid
+from rlperc.worlds import Item, check_knobs, digits, load_world, solve
+
+SPLITS = ("train", "validation", "test")
+
+
+def make(count: int = 200, seed: int = 0, split: str = "train", **knobs: object) -> list[Item]:
+    return list(digits.items(count, seed, split, **knobs))
+
+
+def test_splits_share_no_digit_image() -> None:
+    pictures = {split: {image.tobytes() for image in digits._split(split)[0]} for split in SPLITS}
+    # Two of the 1,797 images may be equal to the byte without being the same one; no pair of splits holds such twins.
+    for left, right in itertools.combinations(SPLITS, 2):
+        assert not pictures[left] & pictures[right]
+    assert sum(len(digits._split(split)[0]) for split in SPLITS) == 1797
+
+
+def test_the_same_arguments_give_the_same_items() -> None:
+    first, again, other = make(5), make(5), make(5, seed=1)
+    assert [(i.image.tobytes(), i.question, i.response) for i in first] == [
+        (i.image.tobytes(), i.question, i.response) for i in again
+    ]
+    assert [i.image.tobytes() for i in first] != [i.image.tobytes() for i in other]
+
+
+@pytest.mark.parametrize("grid", [1, 2, 3, 4])
+def test_the_solver_gets_the_gold_answer_from_the_true_perception(grid: int) -> None:
+    for item in make(100, grid=grid):
+        assert item.image.size == (16 * grid, 16 * grid)
+        assert solve(item.task, item.perception) == item.answer
+        read = read_response(item.response)
+        assert (read.perception, read.answer) == (item.perception, item.answer)
+
+
+WORKED = [
+    ({"kind": "line_sum", "axis": "row", "index": 0}, "8+7=15", "15"),
+    ({"kind": "line_sum", "axis": "column", "index": 1}, "7+2=9", "9"),
+    ({"kind": "total"}, "8+7=15\n15+1=16\n16+2=18", "18"),
+    ({"kind": "maximum"}, "8,7:8\n8,1:8\n8,2:8", "8"),
+    ({"kind": "larger_line", "axis": "row"}, "8+7=15\n1+2=3", "1"),
+    ({"kind": "larger_line", "axis": "column"}, "8+1=9\n7+2=9", "1"),
+    ({"kind": "count_above", "threshold": 1}, "8:1\n7:2\n1:2\n2:3", "3"),
+]
+
+
+@pytest.mark.parametrize(("task", "think", "answer"), WORKED)
+def test_reasoning_worked_by_hand(task: dict, think: str, answer: str) -> None:
+    assert digits._work_out(task, [[8, 7], [1, 2]]) == (think, answer)
+
+
+def test_a_misreading_teacher_is_consistent_with_what_it_states() -> None:
+    items = make(2000, misread={6: 8}, misread_probability=0.6)
+    shown = stated = 0
+    for item in items:
+        read = read_response(item.response)
+        assert solve(item.task, read.perception or "") == read.answer
+        for truth, said in zip(itertools.chain(*read_grid(item.perception)), itertools.chain(*read_grid(read.perception)), strict=True):
+            shown += truth == 6
+            stated += truth == 6 and said == 8
+            assert said == truth or (truth, said) == (6, 8)
+    assert stated / shown == pytest.approx(0.6, abs=0.06)
+
+
+def test_answers_cannot_be_guessed_without_the_image() -> None:
+    by_question: dict[str, Counter] = {}
+    for item in make(4000):
+        by_question.setdefault(item.question, Counter())[item.answer] += 1
+    blind = sum(answers.most_common(1)[0][1] for answers in by_question.values()) / 4000
+    assert blind < 0.30  # the best answer to each question, always given
+
+
+@pytest.mark.parametrize("said", [None, 3, [[1]], [[1, 2], [3]], [[1, 2], [3, 10]], [[1, 2], [3, True]], "[[1,2],[3,4]]"])
+def test_a_perception_that_is_no_grid_has_no_answer(said: object) -> None:
+    assert digits.solve({"grid": 2, "kind": "total"}, said) is None
+
+
+def test_images_vary_and_use_their_range() -> None:
+    pixels = np.stack([np.asarray(item.image) for item in make(50)])
+    assert pixels.std(axis=0).min() > 5
+    assert pixels.min() < 20
+    assert pixels.max() > 235
+
+
+@pytest.mark.parametrize("knobs", [{"grid": 5}, {"grid": 0}, {"misread_probability": 1.5}])
+def test_bad_knobs(knobs: dict) -> None:
+    with pytest.raises(RecipeError):
+        make(1, **knobs)
+
+
+def test_unknown_names_are_answered_with_the_closest_one() -> None:
+    with pytest.raises(RecipeError, match="did you mean 'digits'"):
+        load_world("digit")
+    with pytest.raises(RecipeError, match="did you mean 'noise'"):
+        check_knobs("digits", {"nois": 1})
