@@ -97,6 +97,8 @@ class Run:
                 self._measure("before", source, stage)
             source = self._stage(index, stage, config, source)
         self._measure("after", source, self.recipe.stages[-1])
+        for sample in self.summary.get("samples", []):
+            self.folder.log("sample", **sample)
 
     @contextmanager
     def recorded(self) -> Iterator[None]:

@@ -63,7 +63,9 @@ def test_a_misreading_teacher_is_consistent_with_what_it_states() -> None:
     for item in items:
         read = read_response(item.response)
         assert solve(item.task, read.perception or "") == read.answer
-        for truth, said in zip(itertools.chain(*read_grid(item.perception)), itertools.chain(*read_grid(read.perception)), strict=True):
+        for truth, said in zip(
+            itertools.chain(*read_grid(item.perception)), itertools.chain(*read_grid(read.perception)), strict=True
+        ):
             shown += truth == 6
             stated += truth == 6 and said == 8
             assert said == truth or (truth, said) == (6, 8)

@@ -54,7 +54,9 @@ def test_file_has_one_reward_with_its_name_and_its_source(name: str) -> None:
 
 
 TEXT = st.lists(
-    st.sampled_from(["<perception>", "</perception>", "<think>", "</think>", "<answer>", "</answer>", "[[8,7],[1,1]]", "17", "[["])
+    st.sampled_from(
+        ["<perception>", "</perception>", "<think>", "</think>", "<answer>", "</answer>", "[[8,7],[1,1]]", "17", "[["]
+    )
     | st.text(max_size=20)
 ).map("".join)
 

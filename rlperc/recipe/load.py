@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Iterable
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, get_args
 
 import yaml
@@ -251,8 +251,15 @@ def _inner_model(annotation: Any) -> type[BaseModel] | None:
 
 def dump_recipe(recipe: Recipe) -> str:
     """The resolved recipe as YAML that `load_recipe` reads back to the same recipe."""
-    data = recipe.model_dump(mode="json", by_alias=True, exclude_none=True)
-    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+    data = recipe.model_dump(by_alias=True, exclude_none=True)
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+class _Dumper(yaml.SafeDumper):
+    """YAML that writes paths as text."""
+
+
+_Dumper.add_multi_representer(PurePath, lambda dumper, path: dumper.represent_str(str(path)))
 
 
 __all__ = ["Stage", "dump_recipe", "load_recipe", "recipes", "reward_name"]

@@ -29,24 +29,43 @@ OWNED = {
 }
 
 
+_SCALARS: dict[str, tuple[type, ...]] = {
+    "None": (type(None),),
+    "bool": (bool,),
+    "int": (int,),
+    "float": (int, float),
+    "str": (str,),
+    "dict": (dict,),
+    "list": (list,),
+}
+
+
 @functools.cache
-def option_names(config: str) -> frozenset[str] | None:
-    """Names of a config class's fields, with those it inherits; None where its package is not installed."""
+def option_types(config: str) -> dict[str, str] | None:
+    """A config class's fields, with those it inherits, and their annotations; None where its package is not installed."""
     package, file = _FILES[config]
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         return None
     source = (Path(spec.submodule_search_locations[0]) / file).read_text(encoding="utf-8")
     body = next(node for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == config)
-    names = {
-        statement.target.id
-        for statement in body.body
-        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)
-    }
+    types: dict[str, str] = {}
     for base in body.bases:
         if isinstance(base, ast.Name) and base.id in _FILES:
-            names |= option_names(base.id) or set()
-    return frozenset(name for name in names if not name.startswith("_"))
+            types |= option_types(base.id) or {}
+    for statement in body.body:
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+            types[statement.target.id] = ast.unparse(statement.annotation)
+    return {name: annotation for name, annotation in types.items() if not name.startswith("_")}
+
+
+def fits(value: object, annotation: str) -> bool:
+    """Whether a value from YAML can be of an annotated type; True where the annotation is not a plain one."""
+    words = [word.strip().partition("[")[0] for word in annotation.split("|")]
+    if not all(word in _SCALARS for word in words):
+        return True
+    allowed = tuple(kind for word in words for kind in _SCALARS[word])
+    return isinstance(value, allowed) and (not isinstance(value, bool) or bool in allowed)
 
 
 def check_options(stage: Stage) -> list[str]:
@@ -59,7 +78,7 @@ def check_options(stage: Stage) -> list[str]:
         RecipeError: an option is unknown, or has its place elsewhere.
     """
     config = CONFIGS[stage.kind]
-    known = option_names(config)
+    known = option_types(config)
     where = f"stages.{stage.name}.train"
     for option, value in stage.train.items():
         if option in OWNED:
@@ -74,4 +93,6 @@ def check_options(stage: Stage) -> list[str]:
             raise RecipeError(
                 f"the option '{option}' in '{where}'", f"{config} has none of that name", did_you_mean(option, known)
             )
+        if known is not None and not fits(value, known[option]):
+            raise RecipeError(f"'{where}.{option}: {value}'", f"{config} takes {known[option]} there", f"a {known[option]}")
     return [] if known is not None else [f"{where}: not checked, because {_FILES[config][0]} is not installed here"]

@@ -33,8 +33,7 @@ def with_interval(measured: dict[str, Any], name: str) -> str:
 def table(summary: dict[str, Any]) -> list[list[str]]:
     """The measurements: a header, then a line for each model."""
     lines = [
-        [label, *(with_interval(found, name) for name in MEASURES), str(found["n"])]
-        for label, found in summary["eval"].items()
+        [label, *(with_interval(found, name) for name in MEASURES), str(found["n"])] for label, found in summary["eval"].items()
     ]
     return [["model", *MEASURES, "n"], *lines]
 

@@ -23,7 +23,7 @@ def curve_plot(points: Sequence[dict[str, Any]]) -> str:
         axes.plot(steps, [100 * p[name] for p in found], color=COLORS[name], marker="o", ms=3, label=f"{name}: {meaning}")
         low, high = ([100 * p[f"{name}_interval"][end] for p in found] for end in (0, 1))
         axes.fill_between(steps, low, high, color=COLORS[name], alpha=0.12, linewidth=0)
-    axes.legend(frameon=False, fontsize=8)
+    figure.legend(loc="outside upper left", ncols=3, frameon=False, fontsize=8)
     return _svg(figure)
 
 
@@ -33,7 +33,7 @@ def lines_plot(lines: dict[str, list[Point]], label: str) -> str:
     for name, points in lines.items():
         axes.plot([x for x, _ in points], [y for _, y in points], label=name, linewidth=1.2)
     if len(lines) > 1:
-        axes.legend(frameon=False, fontsize=8)
+        figure.legend(loc="outside upper left", ncols=3, frameon=False, fontsize=8)
     return _svg(figure)
 
 

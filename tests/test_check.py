@@ -1,0 +1,178 @@
+"""What `rlperc check` finds before a model loads. Every message has its three beats, and torch is never imported."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from launch import QUICKSTART
+from PIL import Image
+
+from rlperc.cli import main
+from rlperc.recipe.batches import TRL_DEFAULTS
+from rlperc.recipe.options import OWNED, fits, option_types
+
+
+@pytest.mark.parametrize("name", ["TrainingArguments", "SFTConfig", "GRPOConfig"])
+def test_option_names_are_the_installed_hosts(name: str) -> None:
+    import transformers
+    import trl
+
+    config = getattr(trl, name, None) or getattr(transformers, name)
+    fields = {field.name for field in dataclasses.fields(config) if field.init and not field.name.startswith("_")}
+    assert set(option_types(name) or {}) == fields
+    assert set(OWNED) <= fields | {"reward_weights", "multi_objective_aggregation", "model_init_kwargs"}
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation", "does"),
+    [
+        (1e-4, "float", True),
+        (1, "float", True),
+        ("1e-4x", "float", False),
+        (True, "int", False),
+        (None, "int | None", True),
+        (None, "int", False),
+        ("no", "SaveStrategy | str", True),
+        ({"a": 1}, "dict[str, Any] | str | None", True),
+        (["a"], "list[str]", True),
+    ],
+)
+def test_values_fit_annotations(value: object, annotation: str, does: bool) -> None:
+    assert fits(value, annotation) == does
+
+
+def test_batch_defaults_are_the_installed_trls() -> None:
+    from trl import GRPOConfig
+
+    defaults = {field.name: field.default for field in dataclasses.fields(GRPOConfig)}
+    assert {name: defaults[name] for name in TRL_DEFAULTS} == TRL_DEFAULTS
+
+
+PLUGIN = "from rlperc import reward\n@reward()\ndef mine(completion{columns}):\n    {body}\n"
+
+
+def recipe(folder: Path, reward: str = "{use: answer_number}", data: str = "{world: digits}", train: str = "{}") -> str:
+    file = folder / "mine.yaml"
+    file.write_text(
+        f"model: {{name: some/model}}\ndata: {data}\nrewards: [{reward}]\n"
+        f"stages: [{{name: reason, kind: grpo, train: {train}}}]\n"
+    )
+    return str(file)
+
+
+def refused(arguments: list[str], capsys: pytest.CaptureFixture) -> str:
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    asked, why, instead = error.removeprefix("rlperc: ").strip().split("\n")
+    assert why.startswith("  why: ")
+    assert instead.startswith("  instead: ")
+    return error
+
+
+def test_the_quickstart_is_fine(capsys: pytest.CaptureFixture) -> None:
+    assert main(["check", str(QUICKSTART)]) == 0
+    assert "3 stages, nothing wrong" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("stages.reason.train.num_generation=8", "did you mean 'num_generations'"),
+        ("stages.warm.train.max_len=8", "did you mean 'max_length'"),
+        ("stages.reason.train.num_generations=7", "192 is not a multiple of 7"),
+        ("stages.reason.train.output_dir=x", "output: …"),
+        ("stages.reason.train.learning_rate=fast", "GRPOConfig takes float there"),
+        ("stages.reason.train.reward_weights=[1]", "rewards: [{use: …, weight: …}]"),
+        ("stages.reason.train.use_vllm=true", "trl#6401"),
+        ("stages.reason.data.rows=10", "the data has 10 rows"),
+        ("data.with.grd=3", "did you mean 'grid'"),
+        ("data.with.grid=9", "1 to 4 rows"),
+        ("data.world=digit", "did you mean 'digits'"),
+        ("rewards.answer_number.with={tolerence: 1}", "did you mean 'tolerance'"),
+        ("stages.reason.rewards=[{use: answer_number, weight: 0}]", "nothing to learn from"),
+        ("stages.reason.rewards=[{use: answer_number}, {use: answer_number}]", "stands there twice"),
+        ("stages.reason.rewards=[{use: anser_number}]", "did you mean 'answer_number'"),
+        ("evaluate.answer=anwser_number", "did you mean 'answer_number'"),
+    ],
+)
+def test_faults_of_a_recipe(override: str, said: str, capsys: pytest.CaptureFixture) -> None:
+    assert said in refused(["check", str(QUICKSTART), override], capsys)
+
+
+@pytest.mark.parametrize(
+    ("columns", "body", "said"),
+    [
+        ("", "return 1 / 0", "line 4: ZeroDivisionError"),
+        ("", "return float('nan')", "it returned nan"),
+        ("", "return float('inf')", "it returned inf"),
+        ("", "return 7", "outside its declared range"),
+        ("", "return 'good'", "not a number"),
+        (", boxes", "return 1", "needs the column 'boxes'"),
+        (", *, scale", "return 1", "needs the setting 'scale'"),
+        ("", "return (", "does not load: line 4"),
+    ],
+)
+def test_a_reward_of_ones_own_that_is_wrong(
+    tmp_path: Path, columns: str, body: str, said: str, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "mine.py").write_text(PLUGIN.format(columns=columns, body=body))
+    assert said in refused(["check", recipe(tmp_path, "{use: ./mine.py}")], capsys)
+
+
+def test_a_plain_trl_function_is_tried_too(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "mine.py").write_text("def mine(completions, **kwargs):\n    return [1.0]\n")
+    assert "1 scores for 2 completions" in refused(["check", recipe(tmp_path, "{use: ./mine.py}")], capsys)
+
+
+ROWS = [{"question": "How many?", "solution": "2", "picture": "a.png"}]
+MAPPED = "columns: {prompt: question, answer: solution, image: picture}"
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    return tmp_path
+
+
+def test_rows_of_ones_own(rows: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["check", recipe(rows, data=f"{{file: rows.jsonl, {MAPPED}}}")]) == 0
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ("{file: other.jsonl}", "there is no"),
+        ("{file: rows.jsonl}", "no column 'prompt'"),
+        ("{file: rows.jsonl, columns: {prompt: question}}", "needs the column 'answer'"),
+        ("{file: rows.jsonl, columns: {prompt: qestion}}", "did you mean 'question'"),
+        (f"{{file: rows.jsonl, images: elsewhere, {MAPPED}}}", "there is no file"),
+        ("{folder: rows.jsonl}", "no row that can be read"),
+    ],
+)
+def test_rows_of_ones_own_that_are_wrong(rows: Path, data: str, said: str, capsys: pytest.CaptureFixture) -> None:
+    assert said in refused(["check", recipe(rows, data=data)], capsys)
+
+
+def test_what_only_this_machine_lacks_is_a_note(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["check", recipe(tmp_path, data="{hub: some/rows}")]) == 0
+    assert "note: hub 'some/rows'" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["check", str(QUICKSTART)], ["rewards", "list"], ["rewards", "show", "answer_number"], ["recipes"], ["--help"]],
+    ids=lambda arguments: arguments[0] + arguments[-1][-4:],
+)
+def test_light_commands_never_import_torch(arguments: list[str]) -> None:
+    code = (
+        "import sys\nfrom rlperc.cli import main\n"
+        f"try:\n    main({arguments!r})\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'transformers', 'trl', 'datasets', 'matplotlib'} & set(sys.modules)\nsys.exit(str(heavy) if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
