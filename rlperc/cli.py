@@ -109,8 +109,9 @@ def _train(options: argparse.Namespace) -> int:
         written = folder.summary.exists() and folder.summary.stat().st_mtime_ns != before
         if folder.writes and written:
             write_page(folder)
-    show_run(folder, console)
-    console.print(f"{folder.report}\n{folder.model}", highlight=False)
+    if folder.writes:
+        show_run(folder, console)
+        console.print(f"{folder.report}\n{folder.model}", highlight=False)
     return DONE
 
 

@@ -18,6 +18,7 @@ import datasets
 import torch
 import transformers
 from accelerate import PartialState
+from torch import distributed
 
 from rlperc.errors import UserError
 from rlperc.evaluate.accuracy import Judged, Measures, measure, summarize
@@ -66,6 +67,9 @@ def train(recipe: Recipe, move_aside: bool = False, say: Say = print) -> RunFold
     run = Run(recipe, folder, state, say if state.is_main_process else _silent)
     with run.recorded():
         run.go(configs)
+    state.wait_for_everyone()
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
     return folder
 
 

@@ -67,7 +67,7 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture) -> str:
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert "Traceback" not in error
-    asked, why, instead = error.removeprefix("rlperc: ").strip().split("\n")
+    _asked, why, instead = error.removeprefix("rlperc: ").strip().split("\n")
     assert why.startswith("  why: ")
     assert instead.startswith("  instead: ")
     return error
@@ -172,7 +172,8 @@ def test_light_commands_never_import_torch(arguments: list[str]) -> None:
     code = (
         "import sys\nfrom rlperc.cli import main\n"
         f"try:\n    main({arguments!r})\nexcept SystemExit:\n    pass\n"
-        "heavy = {'torch', 'transformers', 'trl', 'datasets', 'matplotlib'} & set(sys.modules)\nsys.exit(str(heavy) if heavy else 0)"
+        "heavy = {'torch', 'transformers', 'trl', 'datasets', 'matplotlib'} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

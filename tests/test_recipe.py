@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from launch import QUICKSTART
 from hypothesis import given
 from hypothesis import strategies as st
+from launch import QUICKSTART
 
 from rlperc.errors import RecipeError
 from rlperc.recipe.load import _Loader, dump_recipe, load_recipe, recipes

@@ -27,7 +27,7 @@ def test_one_line_for_each_completion_in_order(file: Path, tmp_path: Path, capsy
     assert [line["status"]["answer_number"] for line in scored] == ["value", "value", "skip"]
     assert scored[1]["why"] == {"answer_number": "5 instead of 4", "format_tags": "a tag is missing, unclosed or repeated"}
     printed = capsys.readouterr().out.splitlines()
-    assert printed[0].split() == "answer_number mean 0.5000 [0.0945, 0.9055] values 2 skips 1 errors 0".split()
+    assert " ".join(printed[0].split()) == "answer_number mean 0.5000 [0.0945, 0.9055] values 2 skips 1 errors 0"
 
 
 def test_a_reward_that_raises_on_one_completion_does_not_take_the_rest(file: Path, tmp_path: Path) -> None:

@@ -43,8 +43,8 @@ def test_a_run_leaves_everything_behind(short_run: Path) -> None:
 def test_every_step_is_in_the_metrics(short_run: Path) -> None:
     steps = {(entry["stage"], entry["step"]) for entry in lines(short_run, "train")}
     assert {("see", 3), ("warm", 3), ("reason", 1), ("reason", 2)} <= steps
-    last = [entry for entry in lines(short_run, "train") if entry["stage"] == "reason"][0]
-    assert {"rewards/answer_number/mean", "rewards/perception_cells/mean", "reward", "loss"} <= set(last)
+    first = next(entry for entry in lines(short_run, "train") if entry["stage"] == "reason")
+    assert {"rewards/answer_number/mean", "rewards/perception_cells/mean", "reward", "loss"} <= set(first)
     assert [entry["model"] for entry in lines(short_run, "eval")] == ["random", "before", "after"]
     assert len(lines(short_run, "curve")) == 3
     assert len(lines(short_run, "coupling")) == 1
@@ -80,13 +80,13 @@ def test_only_one_run_fits_a_folder(short_run: Path) -> None:
 MINE = """\
 model: {{name: {model}}}
 data: {{world: digits, rows: 4}}
-train: {{gradient_checkpointing: false, save_strategy: "no"}}
+train: {{gradient_checkpointing: false, save_strategy: "no", learning_rate: 1e-2}}
 rewards: {rewards}
 stages:
   - name: reason
     kind: grpo
     model: {adapt}
-    train: {{max_steps: 2, per_device_train_batch_size: 8, num_generations: 4, max_completion_length: 12, learning_rate: 1e-2{train}}}
+    train: {{max_steps: 2, per_device_train_batch_size: 8, num_generations: 4, max_completion_length: 12{train}}}
 {evaluate}
 """
 EVALUATE = "evaluate: {data: {split: test, rows: 4, seed: 0}, max_new_tokens: 12, samples: 2}"
