@@ -97,13 +97,13 @@ def _train(options: argparse.Namespace) -> int:
     from rlperc.recipe.folder import RunFolder
     from rlperc.report.page import write_page
     from rlperc.report.terminal import show_run
-    from rlperc.run import train
+    from rlperc.run import run_recipe
 
     console = Console(quiet=not _first_process())
     folder = RunFolder(recipe.output, writes=_first_process())
     before = folder.summary.stat().st_mtime_ns if folder.summary.exists() else None
     try:
-        train(recipe, move_aside=options.move_aside, say=lambda text: console.print(text, highlight=False))
+        run_recipe(recipe, move_aside=options.move_aside, say=lambda text: console.print(text, highlight=False))
     finally:
         # However it ended, what was measured can be looked at; but a run that was refused is not ours to rewrite.
         written = folder.summary.exists() and folder.summary.stat().st_mtime_ns != before

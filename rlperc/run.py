@@ -23,10 +23,11 @@ from torch import distributed
 from rlperc.errors import UserError
 from rlperc.evaluate.accuracy import Judged, Measures, measure, summarize
 from rlperc.evaluate.samples import write_samples
-from rlperc.recipe.check import answer_use, check_recipe
+from rlperc.recipe.check import check_recipe
 from rlperc.recipe.environment import check_versions
 from rlperc.recipe.folder import RunFolder
 from rlperc.recipe.load import dump_recipe
+from rlperc.recipe.rewards import answer_use
 from rlperc.recipe.schema import RL_KINDS, Data, Evaluate, Recipe, Stage
 from rlperc.report.card import write_card
 from rlperc.reward.plugins import find_reward
@@ -41,7 +42,7 @@ TOKENIZER_ROWS = 2000
 Say = Callable[[str], None]
 
 
-def train(recipe: Recipe, move_aside: bool = False, say: Say = print) -> RunFolder:
+def run_recipe(recipe: Recipe, move_aside: bool = False, say: Say = print) -> RunFolder:
     """Run a recipe.
 
     Args:
@@ -58,7 +59,7 @@ def train(recipe: Recipe, move_aside: bool = False, say: Say = print) -> RunFold
     """
     check_versions()
     check_recipe(recipe)
-    _quiet()
+    quiet()
     state = PartialState(cpu=not torch.cuda.is_available())
     folder = RunFolder(recipe.output, writes=state.is_main_process)
     configs = [stage_config(recipe, stage, folder.stage(stage.name)) for stage in recipe.stages]
@@ -78,6 +79,7 @@ class Run:
 
     def __init__(self, recipe: Recipe, folder: RunFolder, state: PartialState, say: Say) -> None:
         self.recipe, self.folder, self.state, self.say = recipe, folder, state, say
+        self.began = time.monotonic()
         self.judged: dict[str, list[Judged]] = {}
         self.summary: dict[str, Any] = {
             "status": "running",
@@ -109,7 +111,7 @@ class Run:
         """Write the folder's own files, and the summary whichever way the run ends."""
         self.folder.write(self.folder.recipe, dump_recipe(self.recipe))
         self.folder.write_json(self.folder.versions, versions())
-        began = time.monotonic()
+        self._save()
         status = "failed"
         try:
             yield
@@ -121,7 +123,7 @@ class Run:
             self.summary["error"] = str(error)
             raise
         finally:
-            self.summary |= {"status": status, "seconds": time.monotonic() - began, "peak_memory_mib": peak_memory()}
+            self.summary["status"] = status
             self._save()
             if status == "done" and self.folder.writes:
                 write_card(self.folder)
@@ -185,6 +187,7 @@ class Run:
         self.folder.log("coupling", stage=stage.name, rewards=coupling.names, matrix=matrix)
 
     def _save(self) -> None:
+        self.summary |= {"seconds": time.monotonic() - self.began, "peak_memory_mib": peak_memory()}
         if self.examiner is not None and self.judged and self.folder.writes:
             exam = self.examiner.exam
             self.summary["samples"] = write_samples(self.folder, exam.rows, exam.images, self.judged, self.examiner.samples)
@@ -239,7 +242,7 @@ def _silent(_: str) -> None:
     """What the other processes say."""
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Leave out what the libraries say about one another; the progress bars stay."""
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()

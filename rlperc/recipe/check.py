@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from rlperc.errors import DataError, RecipeError
 from rlperc.recipe.batches import check_batches
 from rlperc.recipe.options import check_options
 from rlperc.recipe.peek import Row, first_row, image_paths
-from rlperc.recipe.schema import RL_KINDS, Data, Evaluate, Recipe, RewardUse, Stage
-from rlperc.reward.contract import Reward
+from rlperc.recipe.rewards import LoadedReward, answer_use, load_rewards, trl_functions
+from rlperc.recipe.schema import RL_KINDS, Data, Evaluate, Recipe, Stage
 from rlperc.reward.plugins import find_reward
 from rlperc.reward.runner import check_columns, check_settings
-from rlperc.reward.trl import TrlReward
-
-
-@dataclass(frozen=True)
-class LoadedReward:
-    """A reward of a recipe, found and loaded."""
-
-    reward: Reward
-    use: RewardUse
 
 
 def check_recipe(recipe: Recipe) -> list[str]:
@@ -47,39 +36,6 @@ def check_recipe(recipe: Recipe) -> list[str]:
     if recipe.evaluate is not None:
         notes += _check_evaluate(recipe, recipe.evaluate)
     return list(dict.fromkeys(notes))
-
-
-def load_rewards(stage: Stage) -> list[LoadedReward]:
-    """Find and load a stage's rewards. Raises RecipeError or PluginError."""
-    loaded = [LoadedReward(find_reward(use.use), use) for use in stage.rewards]
-    names = [one.reward.name for one in loaded]
-    where = f"stages.{stage.name}"
-    if not any(one.use.weight for one in loaded):
-        raise RecipeError(f"{where}: rewards", "none of them has a weight, so there is nothing to learn from", "weight: 1.0")
-    for one in loaded:
-        if names.count(one.reward.name) > 1:
-            origins = ", ".join(other.reward.origin for other in loaded if other.reward.name == one.reward.name)
-            raise RecipeError(f"{where}: the reward '{one.reward.name}'", f"it stands there twice: {origins}", "two names")
-        check_settings(one.reward, one.use.with_)
-    return loaded
-
-
-def trl_functions(loaded: Sequence[LoadedReward], recipe: Recipe) -> list[TrlReward]:
-    """A stage's rewards as functions for TRL's trainers, in the recipe's order."""
-    return [TrlReward(one.reward, one.use.with_, recipe.tags) for one in loaded]
-
-
-def answer_use(recipe: Recipe) -> RewardUse:
-    """The reward that measures `a`: the one `evaluate` names, else the first that credits the outcome."""
-    evaluate = recipe.evaluate
-    uses = [use for stage in recipe.stages for use in stage.rewards]
-    if evaluate is not None and evaluate.answer is not None:
-        return next((use for use in uses if use.use == evaluate.answer), RewardUse(use=evaluate.answer))
-    for use in uses:
-        reward = find_reward(use.use)
-        if reward.credits == "outcome" and reward.style == "rlperc":
-            return use
-    raise RecipeError("evaluate", "no reward of the recipe measures the answer", "evaluate: {answer: answer_number}")
 
 
 def _row(data: Data) -> tuple[Row | None, str]:

@@ -13,7 +13,7 @@ from trl import GRPOConfig, SFTConfig
 
 from rlperc.errors import DataError
 from rlperc.recipe.batches import check_batches
-from rlperc.recipe.check import LoadedReward, load_rewards, trl_functions
+from rlperc.recipe.rewards import LoadedReward, load_rewards, trl_functions
 from rlperc.recipe.schema import Lora, Recipe, Stage
 from rlperc.reward.runner import check_columns
 from rlperc.score.coupling import Coupling

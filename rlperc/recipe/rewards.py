@@ -1,0 +1,74 @@
+"""The rewards a recipe names, loaded, and as functions for TRL's trainers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rlperc.errors import RecipeError
+from rlperc.recipe.schema import RL_KINDS, Recipe, RewardUse, Stage
+from rlperc.reward.contract import Reward
+from rlperc.reward.plugins import find_reward
+from rlperc.reward.runner import check_settings
+from rlperc.reward.trl import TrlReward
+
+
+@dataclass(frozen=True)
+class LoadedReward:
+    """A reward of a recipe, found and loaded."""
+
+    reward: Reward
+    use: RewardUse
+
+
+def trl_rewards(recipe: Recipe, stage: str | None = None) -> tuple[list[TrlReward], list[float]]:
+    """A recipe's rewards for anyone's own TRL trainer.
+
+    Args:
+        recipe: a resolved recipe.
+        stage: whose rewards; default the first RL stage.
+
+    Returns:
+        `reward_funcs` for the trainer, and `reward_weights` for its config.
+
+    Raises:
+        RecipeError: there is no such stage.
+    """
+    found = next((s for s in recipe.stages if s.name == stage or (stage is None and s.kind in RL_KINDS)), None)
+    if found is None:
+        raise RecipeError(f"the rewards of the stage '{stage}'", "the recipe has none of that name", "one of its RL stages")
+    loaded = load_rewards(found)
+    return trl_functions(loaded, recipe), [one.use.weight for one in loaded]
+
+
+def load_rewards(stage: Stage) -> list[LoadedReward]:
+    """Find and load a stage's rewards. Raises RecipeError or PluginError."""
+    loaded = [LoadedReward(find_reward(use.use), use) for use in stage.rewards]
+    names = [one.reward.name for one in loaded]
+    where = f"stages.{stage.name}"
+    if not any(one.use.weight for one in loaded):
+        raise RecipeError(f"{where}: rewards", "none of them has a weight, so there is nothing to learn from", "weight: 1.0")
+    for one in loaded:
+        if names.count(one.reward.name) > 1:
+            origins = ", ".join(other.reward.origin for other in loaded if other.reward.name == one.reward.name)
+            raise RecipeError(f"{where}: the reward '{one.reward.name}'", f"it stands there twice: {origins}", "two names")
+        check_settings(one.reward, one.use.with_)
+    return loaded
+
+
+def trl_functions(loaded: Sequence[LoadedReward], recipe: Recipe) -> list[TrlReward]:
+    """A stage's rewards as functions for TRL's trainers, in the recipe's order."""
+    return [TrlReward(one.reward, one.use.with_, recipe.tags) for one in loaded]
+
+
+def answer_use(recipe: Recipe) -> RewardUse:
+    """The reward that measures `a`: the one `evaluate` names, else the first that credits the outcome."""
+    evaluate = recipe.evaluate
+    uses = [use for stage in recipe.stages for use in stage.rewards]
+    if evaluate is not None and evaluate.answer is not None:
+        return next((use for use in uses if use.use == evaluate.answer), RewardUse(use=evaluate.answer))
+    for use in uses:
+        reward = find_reward(use.use)
+        if reward.credits == "outcome" and reward.style == "rlperc":
+            return use
+    raise RecipeError("evaluate", "no reward of the recipe measures the answer", "evaluate: {answer: answer_number}")
