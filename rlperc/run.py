@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.metadata
 import platform
 import resource
@@ -14,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import datasets
 import torch
 import transformers
 from accelerate import PartialState
@@ -59,7 +59,7 @@ def run_recipe(recipe: Recipe, move_aside: bool = False, say: Say = print) -> Ru
     """
     check_versions()
     check_recipe(recipe)
-    quiet()
+    quiet(tiny=recipe.stages[0].model.tiny is not None)
     state = PartialState(cpu=not torch.cuda.is_available())
     folder = RunFolder(recipe.output, writes=state.is_main_process)
     configs = [stage_config(recipe, stage, folder.stage(stage.name)) for stage in recipe.stages]
@@ -136,7 +136,7 @@ class Run:
         source = self.folder.path / "stages" / "start"
         if self.folder.writes:
             teacher = next((s for s in self.recipe.stages if s.kind == "sft"), first)
-            rows = load_rows(teacher.data.model_copy(update={"rows": TOKENIZER_ROWS}), self.recipe.seed)
+            rows = load_rows(teacher.data.model_copy(update={"rows": TOKENIZER_ROWS}), self.recipe.seed, self.recipe.tags)
             texts = [str(message["content"]) for prompt in rows["prompt"] for message in prompt]
             texts += [str(text) for text in rows["response"]] if "response" in rows.column_names else []
             save_tiny_model(source, first.model.tiny, texts, self.recipe.tags, self.recipe.seed)
@@ -147,7 +147,7 @@ class Run:
         began = time.monotonic()
         self.say(f"stage {stage.name} ({stage.kind})")
         model, processor = load_model(source, stage.model)
-        rows = load_rows(stage.data, seed=1000 * self.recipe.seed + index)
+        rows = load_rows(stage.data, 1000 * self.recipe.seed + index, self.recipe.tags)
         callbacks: list[Any] = [MetricsToFile(self.folder, stage.name)]
         if stage.kind in RL_KINDS and self.examiner is not None and self.examiner.curve is not None:
             callbacks.append(self._curve(stage, processor, self.examiner, self.examiner.curve))
@@ -155,6 +155,8 @@ class Run:
         target = self.folder.model if stage is self.recipe.stages[-1] else self.folder.stage(stage.name) / "model"
         if self.folder.writes:
             save_model(model, processor, target)
+        del model
+        release()
         self.state.wait_for_everyone()
         if coupling is not None:
             self._record_coupling(stage, coupling)
@@ -170,6 +172,8 @@ class Run:
         model.to(self.state.device)
         self.judged[label] = self.examiner.judge(model, processor, self.examiner.exam, f"measure {label}")
         self.summary["eval"][label] = summarize(self.judged[label])
+        del model
+        release()
         self.folder.log("eval", model=label, **self.summary["eval"][label])
         self._save()
 
@@ -238,14 +242,21 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def release() -> None:
+    """Give a model's memory back before the next one is loaded: trainers sit in reference cycles."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
 def _silent(_: str) -> None:
     """What the other processes say."""
 
 
-def quiet() -> None:
-    """Leave out what the libraries say about one another; the progress bars stay."""
+def quiet(tiny: bool) -> None:
+    """Leave out what the libraries say about one another; and their bars, where a tiny model loads in no time."""
     transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    datasets.disable_progress_bars()
+    if tiny:
+        transformers.utils.logging.disable_progress_bar()
     # TRL 1.16 still uses transformers' old name for activation checkpointing, at every generation.
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing. is deprecated", category=FutureWarning)

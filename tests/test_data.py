@@ -9,6 +9,7 @@ from PIL import Image
 from rlperc.errors import DataError
 from rlperc.recipe.schema import Data
 from rlperc.train.data import load_rows, row_images, with_completions
+from rlperc.words.response import Tags
 
 
 @pytest.fixture
@@ -66,6 +67,12 @@ def test_a_world() -> None:
     completions = with_completions(rows, "the world")
     assert completions.column_names == ["prompt", "image", "completion"]
     assert completions[0]["completion"] == [{"role": "assistant", "content": rows[0]["response"]}]
+
+
+def test_a_world_writes_in_the_recipes_tags() -> None:
+    rows = load_rows(Data(world="digits", rows=2, system_prompt="Look."), 0, Tags(perception="info"))
+    assert rows[0]["response"].startswith("<info>[[")
+    assert [message["role"] for message in rows[0]["prompt"]] == ["system", "user"]
 
 
 @pytest.mark.parametrize(

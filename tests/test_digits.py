@@ -26,8 +26,8 @@ def test_splits_share_no_digit_image() -> None:
 
 def test_the_same_arguments_give_the_same_items() -> None:
     first, again, other = make(5), make(5), make(5, seed=1)
-    assert [(i.image.tobytes(), i.question, i.response) for i in first] == [
-        (i.image.tobytes(), i.question, i.response) for i in again
+    assert [(i.image.tobytes(), i.question, i.response()) for i in first] == [
+        (i.image.tobytes(), i.question, i.response()) for i in again
     ]
     assert [i.image.tobytes() for i in first] != [i.image.tobytes() for i in other]
 
@@ -37,7 +37,7 @@ def test_the_solver_gets_the_gold_answer_from_the_true_perception(grid: int) -> 
     for item in make(100, grid=grid):
         assert item.image.size == (16 * grid, 16 * grid)
         assert solve(item.task, item.perception) == item.answer
-        read = read_response(item.response)
+        read = read_response(item.response())
         assert (read.perception, read.answer) == (item.perception, item.answer)
 
 
@@ -61,7 +61,7 @@ def test_a_misreading_teacher_is_consistent_with_what_it_states() -> None:
     items = make(2000, misread={6: 8}, misread_probability=0.6)
     shown = stated = 0
     for item in items:
-        read = read_response(item.response)
+        read = read_response(item.response())
         assert solve(item.task, read.perception or "") == read.answer
         for truth, said in zip(
             itertools.chain(*read_grid(item.perception)), itertools.chain(*read_grid(read.perception)), strict=True

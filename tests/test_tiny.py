@@ -13,7 +13,7 @@ from rlperc.words.response import Tags
 from rlperc.worlds import digits
 
 ITEMS = list(digits.items(50, 0, "train"))
-TEXTS = [item.question for item in ITEMS] + [item.response for item in ITEMS]
+TEXTS = [item.question for item in ITEMS] + [item.response() for item in ITEMS]
 TOKENIZER = build_tokenizer(TEXTS, Tags())
 
 
@@ -35,8 +35,8 @@ def test_tags_and_numbers_are_single_ordinary_tokens() -> None:
     for word in ("<perception>", "</answer>", "7", "144"):
         assert len(TOKENIZER(word)["input_ids"]) == 1
     for item in ITEMS:
-        ids = TOKENIZER(item.response)["input_ids"]
-        assert TOKENIZER.decode(ids, skip_special_tokens=True) == item.response
+        ids = TOKENIZER(item.response())["input_ids"]
+        assert TOKENIZER.decode(ids, skip_special_tokens=True) == item.response()
         assert len(ids) < 50
 
 

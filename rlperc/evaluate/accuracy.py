@@ -57,8 +57,11 @@ def measure(
         label: of the progress bar.
     """
     rank, world = (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
-    mine = list(range(rank, len(rows), world))
-    batches = [mine[i : i + settings.batch_size] for i in range(0, len(mine), settings.batch_size)]
+    mine = range(rank, len(rows), world)
+    # Processors want an image for every row of a batch or for none.
+    kinds = ([i for i in mine if images[i]], [i for i in mine if not images[i]])
+    size = settings.batch_size
+    batches = [kind[start : start + size] for kind in kinds for start in range(0, len(kind), size)]
     was_training = model.training
     model.eval()
     judged: list[Judged] = []

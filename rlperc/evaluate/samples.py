@@ -30,13 +30,18 @@ def write_samples(
         samples.append(
             {
                 "images": [f"{folder.samples.name}/{file}" for file in files],
-                "prompt": row["prompt"][-1]["content"],
+                "prompt": _text(row["prompt"][-1]["content"]),
                 "answer": row.get("answer"),
                 "perception": row.get("perception"),
                 "responses": {label: _shown(found[index]) for label, found in judged.items()},
             }
         )
     return samples
+
+
+def _text(content: Any) -> str:
+    """A message's content, which is text or a list of parts."""
+    return content if isinstance(content, str) else " ".join(part.get("text") or "[image]" for part in content)
 
 
 def _shown(judged: Judged) -> dict[str, Any]:

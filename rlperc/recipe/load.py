@@ -183,7 +183,7 @@ def _absolute(node: Any, base: Path) -> None:
             continue
         elif key in ("file", "folder", "images") or (key == "name" and value.startswith((".", "~"))):
             node[key] = str((base / Path(value).expanduser()).resolve())
-        elif key == "use":
+        elif key in ("use", "answer", "perception"):
             path, function = split_path(value, base)
             if path is not None:
                 node[key] = f"{path}:{function}" if function else str(path)

@@ -41,8 +41,8 @@ def first_row(data: Data) -> tuple[Row | None, str]:
 def _of_world(data: Data) -> Row:
     check_knobs(str(data.world), data.with_)
     item = next(load_world(str(data.world)).items(1, 0, data.split, **data.with_))  # type: ignore[arg-type]
-    fields = ("answer", "perception", "response", "task", "image")
-    return {"prompt": item.question, **{field: getattr(item, field) for field in fields}}
+    fields = ("answer", "perception", "task", "image")
+    return {"prompt": item.question, "response": item.response(), **{field: getattr(item, field) for field in fields}}
 
 
 def _of_jsonl(file: Path) -> Row:

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, DatasetDict, Features, Image, List, Value, load_dataset, load_from_disk
 from datasets.exceptions import DatasetsError
+from tqdm.auto import tqdm
 
 from rlperc.errors import DataError, did_you_mean
 from rlperc.recipe.schema import Data
+from rlperc.words.response import Tags
 from rlperc.worlds import Split, load_world
 
 DEFAULT_WORLD_ROWS = 1000
 IMAGE_COLUMNS = ("image", "images")
+WORLD_FEATURES = Features(
+    {
+        "image": Image(),
+        "prompt": List({"role": Value("string"), "content": Value("string")}),
+        **dict.fromkeys(("answer", "perception", "response", "task"), Value("string")),
+    }
+)
 
 
-def load_rows(data: Data, seed: int) -> Dataset:
+def load_rows(data: Data, seed: int, tags: Tags | None = None) -> Dataset:
     """Load the rows that a recipe's `data` describes.
 
     Args:
         data: the description.
         seed: used where `data.seed` is not given.
+        tags: of the responses that a world writes.
 
     Returns:
         A data set whose `prompt` is a conversation, whose `image` or `images` decode to PIL images, and whose other
@@ -32,17 +42,23 @@ def load_rows(data: Data, seed: int) -> Dataset:
         DataError: the data is not there, or lacks what the recipe asks of it.
     """
     seed = seed if data.seed is None else data.seed
-    rows = _from_world(data, seed) if data.world else _renamed(_stored(data), data)
+    if data.world is not None:
+        return _from_world(data, seed, tags)
+    rows = _renamed(_stored(data), data)
     if "prompt" not in rows.column_names:
         raise DataError(
             f"training on {data.source}",
             f"it has no column 'prompt'; it has {', '.join(rows.column_names)}",
             "columns: {prompt: the column that holds the question}",
         )
-    if not data.world and data.rows is not None and data.rows < len(rows):
+    if data.rows is not None and data.rows < len(rows):
         rows = rows.shuffle(seed=seed).select(range(data.rows))
-    text_columns = [name for name in rows.column_names if name not in IMAGE_COLUMNS]
-    return rows.map(_conversation(data, text_columns), input_columns=text_columns, desc="prompts")
+    names = [name for name in rows.column_names if name not in IMAGE_COLUMNS]
+
+    def converse(*values: Any) -> dict[str, Any]:
+        return {"prompt": _conversation(data, dict(zip(names, values, strict=True)))}
+
+    return rows.map(converse, input_columns=names, desc="prompts")
 
 
 def with_completions(rows: Dataset, source: str) -> Dataset:
@@ -65,15 +81,22 @@ def row_images(row: dict[str, Any]) -> list[Any]:
     return [row["image"]] if row.get("image") is not None else []
 
 
-def _from_world(data: Data, seed: int) -> Dataset:
+def _from_world(data: Data, seed: int, tags: Tags | None) -> Dataset:
+    count = data.rows or DEFAULT_WORLD_ROWS
     split: Split = data.split  # type: ignore[assignment]  # checked by the schema
-    items = list(load_world(str(data.world)).items(data.rows or DEFAULT_WORLD_ROWS, seed, split, **data.with_))
-    columns = {
-        "image": [item.image for item in items],
-        "prompt": [item.question for item in items],
-        **{name: [getattr(item, name) for item in items] for name in ("answer", "perception", "response", "task")},
-    }
-    return Dataset.from_dict(columns, features=Features({k: Value("string") for k in columns} | {"image": Image()}))
+    items = load_world(str(data.world)).items(count, seed, split, **data.with_)
+    rows = [
+        {
+            "image": item.image,
+            "prompt": _conversation(data, {"prompt": item.question, "answer": item.answer}),
+            "answer": item.answer,
+            "perception": item.perception,
+            "response": item.response(tags),
+            "task": item.task,
+        }
+        for item in tqdm(items, total=count, desc="rows", leave=False, disable=os.environ.get("RANK", "0") != "0")
+    ]
+    return Dataset.from_list(rows, features=WORLD_FEATURES)
 
 
 def _stored(data: Data) -> Dataset:
@@ -137,18 +160,13 @@ def _existing(root: Path, value: Any, data: Data) -> str:
     return str(path)
 
 
-def _conversation(data: Data, names: list[str]) -> Callable[..., dict[str, Any]]:
-    """A function of one row's text columns that gives its prompt as a conversation."""
-
-    def convert(*values: Any) -> dict[str, Any]:
-        row = dict(zip(names, values, strict=True))
-        prompt = row["prompt"]
-        messages = [{"role": "user", "content": _fill(data, row)}] if isinstance(prompt, str) else list(prompt)
-        if data.system_prompt is not None and messages[0]["role"] != "system":
-            messages.insert(0, {"role": "system", "content": data.system_prompt})
-        return {"prompt": messages}
-
-    return convert
+def _conversation(data: Data, row: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row's prompt as messages."""
+    prompt = row["prompt"]
+    messages = [{"role": "user", "content": _fill(data, row)}] if isinstance(prompt, str) else list(prompt)
+    if data.system_prompt is not None and messages[0]["role"] != "system":
+        messages.insert(0, {"role": "system", "content": data.system_prompt})
+    return messages
 
 
 def _fill(data: Data, row: dict[str, Any]) -> str:

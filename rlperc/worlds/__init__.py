@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from rlperc.errors import RecipeError, did_you_mean
+from rlperc.words.response import Tags, write_response
 from rlperc.words.structure import read_json
 
 if TYPE_CHECKING:
@@ -26,16 +27,23 @@ WORLDS = ("digits",)
 class Item:
     """One question over one image.
 
-    `perception` is p*, canonical JSON; `response` is a gold response in the tagged form (from a teacher that may
-    misread, where the world has that knob); `task` is the question in formal form, for the world's solver.
+    `answer` and `perception` are true, and `perception` is p* as canonical JSON. `stated`, `think` and `concluded` are
+    the three spans of a teacher's response; a teacher may misread, where the world has that knob. `task` is the
+    question in formal form, for the world's solver.
     """
 
     image: Image.Image
     question: str
     answer: str
     perception: str
-    response: str
+    stated: str
+    think: str
+    concluded: str
     task: str
+
+    def response(self, tags: Tags | None = None) -> str:
+        """The teacher's response in the tagged form."""
+        return write_response(self.stated, self.think, self.concluded, tags)
 
 
 class World(Protocol):

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rlperc.errors import RecipeError
-from rlperc.words.response import write_response
 from rlperc.words.structure import canonical
 from rlperc.worlds import Item, Split
 
@@ -71,7 +70,9 @@ def items(
             question=_question(task),
             answer=_work_out(task, truth)[1],
             perception=canonical(truth),
-            response=write_response(canonical(stated), think, said),
+            stated=canonical(stated),
+            think=think,
+            concluded=said,
             task=canonical(task),
         )
 

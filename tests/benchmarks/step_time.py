@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--steps", type=int, default=11)
     options = parser.parse_args()
-    quiet()
+    quiet(tiny=True)
     recipe = load_recipe("recipes/quickstart.yaml", f"stages.reason.train.max_steps={options.steps}")
     rows = load_rows(recipe.stages[-1].data, seed=0)
     blocks = {"bare TRL": bare, "rlperc": ours}
