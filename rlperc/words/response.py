@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Literal
 
@@ -62,6 +63,8 @@ def find_span(text: str, tag: str) -> Span:
     return Span("found", start, end)
 
 
+# Every reward of a batch reads the same completions.
+@functools.lru_cache(maxsize=4096)
 def read_response(text: str, tags: Tags | None = None, tokens: int | None = None) -> Completion:
     """Read the three spans of a response. Never raises, whatever the text."""
     tags = tags or Tags()

@@ -69,7 +69,7 @@ def tagged(completions: list, **_: Any) -> list[float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=Path("runs/quickstart/stages/warm/model"))
-    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--steps", type=int, default=11)
     options = parser.parse_args()
     quiet(tiny=True)
@@ -77,8 +77,9 @@ def main() -> None:
     rows = load_rows(recipe.stages[-1].data, seed=0)
     blocks = {"bare TRL": bare, "rlperc": ours}
     medians: dict[str, list[float]] = {name: [] for name in blocks}
-    for _ in range(options.pairs):
-        for name, block in blocks.items():
+    for pair in range(options.pairs):
+        # There and back again, so that a drifting machine favours neither.
+        for name, block in sorted(blocks.items(), reverse=bool(pair % 2)):
             with tempfile.TemporaryDirectory() as folder:
                 clock = Clock()
                 block(recipe, rows, options.model, Path(folder), clock)
