@@ -4,7 +4,7 @@ Source: perception accuracy a_p of arXiv 2605.29496, section 1.
 """
 
 from rlperc import Completion, Score, reward
-from rlperc.words.structure import canonical, read_json
+from rlperc.words.structure import read_json, same_value
 
 
 @reward(range=(0.0, 1.0), credits="perception")
@@ -15,9 +15,5 @@ def perception_exact(completion: Completion, perception: str | None) -> Score | 
     if completion.perception is None:
         return Score(0.0, why="no perception")
     gold, stated = read_json(perception), read_json(completion.perception)
-    same = (
-        stated is not None and canonical(stated) == canonical(gold)
-        if gold is not None
-        else completion.perception.split() == perception.split()
-    )
+    same = same_value(stated, gold) if gold is not None else completion.perception.split() == perception.split()
     return Score(1.0) if same else Score(0.0, why="the perception differs")

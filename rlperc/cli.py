@@ -20,8 +20,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return run(options)
     except UserError as error:
-        if _first_process() or isinstance(error, RewardError):
-            print(f"rlperc: {error}", file=sys.stderr)
+        if _first_process() or os.environ.get("LOCAL_RANK", "0") == "0" or isinstance(error, RewardError):
+            rank = "" if _first_process() else f" [rank {os.environ['RANK']}]"
+            print(f"rlperc{rank}: {error}", file=sys.stderr)
         return USERS_FAULT
     except KeyboardInterrupt:
         if _first_process():
@@ -133,10 +134,10 @@ def _score(options: argparse.Namespace) -> int:
 
     if options.recipe:
         from rlperc.recipe.load import load_recipe
+        from rlperc.recipe.rewards import recipe_rewards
 
         recipe = load_recipe(options.recipe)
-        uses = {use.use: use.with_ for stage in recipe.stages for use in stage.rewards}
-        rewards, tags = [(find_reward(use), settings) for use, settings in uses.items()], recipe.tags
+        rewards, tags = recipe_rewards(recipe), recipe.tags
     else:
         rewards, tags = [(find_reward(use.strip()), {}) for use in options.rewards.split(",")], None
     for tally in score_file(options.file, rewards, options.out, tags):

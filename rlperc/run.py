@@ -33,9 +33,10 @@ from rlperc.report.card import write_card
 from rlperc.reward.plugins import find_reward
 from rlperc.score.coupling import Coupling
 from rlperc.train.callbacks import CurvePoints, MetricsToFile
-from rlperc.train.data import load_rows, row_images
+from rlperc.train.data import load_rows
+from rlperc.train.images import has_images
 from rlperc.train.models import load_model, save_model
-from rlperc.train.stages import stage_config, train_stage
+from rlperc.train.stages import check_rows, stage_config, train_stage
 from rlperc.train.tiny import save_tiny_model
 
 TOKENIZER_ROWS = 2000
@@ -60,9 +61,10 @@ def run_recipe(recipe: Recipe, move_aside: bool = False, say: Say = print) -> Ru
     check_versions()
     check_recipe(recipe)
     quiet(tiny=recipe.stages[0].model.tiny is not None)
+    # The configs first: they open the process group with the recipe's own `ddp_timeout` and `ddp_backend`.
+    configs = [stage_config(recipe, stage, RunFolder(recipe.output).stage(stage.name)) for stage in recipe.stages]
     state = PartialState(cpu=not torch.cuda.is_available())
     folder = RunFolder(recipe.output, writes=state.is_main_process)
-    configs = [stage_config(recipe, stage, folder.stage(stage.name)) for stage in recipe.stages]
     folder.claim(move_aside)
     state.wait_for_everyone()
     run = Run(recipe, folder, state, say if state.is_main_process else _silent)
@@ -95,13 +97,14 @@ class Run:
 
     def go(self, configs: list[Any]) -> None:
         """Measure and train."""
+        rows = [self._rows(index, stage) for index, stage in enumerate(self.recipe.stages)]
         source = self._start()
         first_rl = next((stage.name for stage in self.recipe.stages if stage.kind in RL_KINDS), None)
         self._measure("random" if self.recipe.stages[0].model.tiny else "start", source, self.recipe.stages[0])
         for index, (stage, config) in enumerate(zip(self.recipe.stages, configs, strict=True)):
             if stage.name == first_rl:
-                self._measure("before", source, stage)
-            source = self._stage(index, stage, config, source)
+                self._measure("before", source, stage, same=index == 0)
+            source = self._stage(stage, config, source, rows[index])
         self._measure("after", source, self.recipe.stages[-1])
         for sample in self.summary.get("samples", []):
             self.folder.log("sample", **sample)
@@ -119,8 +122,8 @@ class Run:
         except KeyboardInterrupt:
             status = "interrupted"
             raise
-        except UserError as error:
-            self.summary["error"] = str(error)
+        except Exception as error:
+            self.summary["error"] = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
             raise
         finally:
             self.summary["status"] = status
@@ -143,11 +146,16 @@ class Run:
         self.state.wait_for_everyone()
         return source
 
-    def _stage(self, index: int, stage: Stage, config: Any, source: str | Path) -> Path:
+    def _rows(self, index: int, stage: Stage) -> Any:
+        """A stage's rows, loaded and checked before the first stage trains."""
+        rows = load_rows(stage.data, 1000 * self.recipe.seed + index, self.recipe.tags)
+        check_rows(stage, rows)
+        return rows
+
+    def _stage(self, stage: Stage, config: Any, source: str | Path, rows: Any) -> Path:
         began = time.monotonic()
         self.say(f"stage {stage.name} ({stage.kind})")
         model, processor = load_model(source, stage.model)
-        rows = load_rows(stage.data, 1000 * self.recipe.seed + index, self.recipe.tags)
         callbacks: list[Any] = [MetricsToFile(self.folder, stage.name)]
         if stage.kind in RL_KINDS and self.examiner is not None and self.examiner.curve is not None:
             callbacks.append(self._curve(stage, processor, self.examiner, self.examiner.curve))
@@ -164,18 +172,26 @@ class Run:
         self._save()
         return target
 
-    def _measure(self, label: str, source: str | Path, stage: Stage) -> None:
+    def _measure(self, label: str, source: str | Path, stage: Stage, same: bool = False) -> None:
+        """Measure a model; `same` says that it is the one that was measured last."""
         if self.examiner is None:
             return
+        if same:
+            self.judged[label] = list(self.judged.values())[-1]
+        else:
+            self.judged[label] = self._judge(self.examiner, label, source, stage)
+        self.summary["eval"][label] = summarize(self.judged[label])
+        self.folder.log("eval", model=label, **self.summary["eval"][label])
+        self._save()
+
+    def _judge(self, examiner: Examiner, label: str, source: str | Path, stage: Stage) -> list[Judged]:
         self.say(f"measure {label}")
         model, processor = load_model(source, stage.model)
         model.to(self.state.device)
-        self.judged[label] = self.examiner.judge(model, processor, self.examiner.exam, f"measure {label}")
-        self.summary["eval"][label] = summarize(self.judged[label])
+        judged = examiner.judge(model, processor, examiner.exam, f"measure {label}")
         del model
         release()
-        self.folder.log("eval", model=label, **self.summary["eval"][label])
-        self._save()
+        return judged
 
     def _curve(self, stage: Stage, processor: Any, examiner: Examiner, exam: Exam) -> CurvePoints:
         def point(model: Any, step: int) -> None:
@@ -193,17 +209,17 @@ class Run:
     def _save(self) -> None:
         self.summary |= {"seconds": time.monotonic() - self.began, "peak_memory_mib": peak_memory()}
         if self.examiner is not None and self.judged and self.folder.writes:
-            exam = self.examiner.exam
-            self.summary["samples"] = write_samples(self.folder, exam.rows, exam.images, self.judged, self.examiner.samples)
+            rows = self.examiner.exam.rows
+            self.summary["samples"] = write_samples(self.folder, rows, self.judged, self.examiner.samples)
         self.folder.write_json(self.folder.summary, self.summary)
 
 
 @dataclass(frozen=True)
 class Exam:
-    """Rows to measure on, with their images, and how many steps lie between two measurements."""
+    """Rows to measure on, which of them have an image, and how many steps lie between two measurements."""
 
     rows: Any
-    images: list[list[Any]]
+    illustrated: list[bool]
     every: int
 
 
@@ -221,13 +237,12 @@ class Examiner:
 
     def judge(self, model: Any, processor: Any, exam: Exam, label: str) -> list[Judged]:
         """Measure a model on an exam."""
-        return measure(model, processor, exam.rows, exam.images, self.measures, self.settings, label)
+        return measure(model, processor, exam.rows, exam.illustrated, self.measures, self.settings, label)
 
 
 def _exam(data: Data, every: int = 0) -> Exam:
     rows = load_rows(data, seed=0)
-    images = [row_images(row) for row in rows]
-    return Exam(rows.remove_columns([name for name in ("image", "images") if name in rows.column_names]), images, every)
+    return Exam(rows, has_images(rows), every)
 
 
 def versions() -> dict[str, str]:

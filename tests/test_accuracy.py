@@ -8,9 +8,10 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from rlperc.evaluate import accuracy
 from rlperc.evaluate.accuracy import Measures, measure, summarize
 from rlperc.evaluate.generate import generate
+from rlperc.recipe.rows import row_images
 from rlperc.recipe.schema import Data, Evaluate, TinyModel
 from rlperc.reward.plugins import find_reward
-from rlperc.train.data import load_rows, row_images
+from rlperc.train.data import load_rows
 from rlperc.train.tiny import save_tiny_model
 from rlperc.words.response import Tags, read_response
 from rlperc.worlds import solve
@@ -18,6 +19,7 @@ from rlperc.worlds import solve
 MEASURES = Measures(find_reward("answer_number"), {}, find_reward("perception_exact"), Tags())
 ROWS = load_rows(Data(world="digits", rows=20, split="validation"), seed=3)
 IMAGES = [row_images(row) for row in ROWS]
+WITH_IMAGE = [True] * len(ROWS)
 
 
 class Writer:
@@ -40,7 +42,7 @@ class Writer:
 def test_a_model_that_reasons_well_and_sees_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accuracy, "generate", lambda model, *rest: model.write(*rest))
     settings = Evaluate(data=Data(world="digits"), batch_size=8)
-    judged = measure(Writer(), None, ROWS.remove_columns("image"), IMAGES, MEASURES, settings, "test")
+    judged = measure(Writer(), None, ROWS, WITH_IMAGE, MEASURES, settings, "test")
     summary = summarize(judged)
     assert [one.index for one in judged] == list(range(20))
     assert summary["a_r"] == 1.0

@@ -88,6 +88,18 @@ def test_the_quickstart_is_fine(capsys: pytest.CaptureFixture) -> None:
         ("stages.reason.train.learning_rate=fast", "GRPOConfig takes float there"),
         ("stages.reason.train.reward_weights=[1]", "rewards: [{use: …, weight: …}]"),
         ("stages.reason.train.use_vllm=true", "trl#6401"),
+        ("stages.reason.train.deepspeed=zero3.json", "does not gather sharded weights yet"),
+        ("stages.reason.train.eval_strategy=steps", "evaluate: {data"),
+        ("stages.reason.train.save_strategy=no", "text in quotes"),
+        ("stages.see.model.lora={r: 4}", "give it `model: {lora: null}`"),
+        ("data.with.grid=two", "1 to 4 rows"),
+        ("data.with.noise=high", "standard deviation"),
+        ("data.with.misread=3", "which digit is read as which"),
+        ("data.with.misread={3: 50}", "which digit is read as which"),
+        ("data.prompt_template=Look {nothing}", "it cannot be filled"),
+        ("seed=-1", "at least 0"),
+        ("tags={think: answer}", "the same word"),
+        ("tags={thnk: answer}", "did you mean 'think'"),
         ("stages.reason.data.rows=10", "the data has 10 rows"),
         ("data.with.grd=3", "did you mean 'grid'"),
         ("data.with.grid=9", "1 to 4 rows"),
@@ -150,12 +162,47 @@ def test_rows_of_ones_own(rows: Path, capsys: pytest.CaptureFixture) -> None:
         ("{file: rows.jsonl}", "no column 'prompt'"),
         ("{file: rows.jsonl, columns: {prompt: question}}", "needs the column 'answer'"),
         ("{file: rows.jsonl, columns: {prompt: qestion}}", "did you mean 'question'"),
-        (f"{{file: rows.jsonl, images: elsewhere, {MAPPED}}}", "there is no file"),
+        (f"{{file: rows.jsonl, images: elsewhere, {MAPPED}}}", "cannot be opened"),
         ("{folder: rows.jsonl}", "no row that can be read"),
     ],
 )
 def test_rows_of_ones_own_that_are_wrong(rows: Path, data: str, said: str, capsys: pytest.CaptureFixture) -> None:
     assert said in refused(["check", recipe(rows, data=data)], capsys)
+
+
+def test_a_reward_sees_in_the_trial_what_it_sees_in_training(rows: Path) -> None:
+    (rows / "mine.py").write_text(
+        "def mine(prompts, completions, completion_ids, image, answer, trainer_state, log_metric, **kwargs):\n"
+        "    assert prompts[0][0]['role'] == 'user' and answer == ['2', '2'] and image[0].size == (32, 32)\n"
+        "    log_metric('share', trainer_state.global_step / trainer_state.max_steps)\n"
+        "    return [1 / len(ids) for ids in completion_ids]\n"
+    )
+    assert main(["check", recipe(rows, "{use: ./mine.py}", f"{{file: rows.jsonl, {MAPPED}}}")]) == 0
+
+
+def test_columns_are_names_and_no_paths(rows: Path) -> None:
+    (rows / "many.jsonl").write_text(json.dumps({"prompt": "Which?", "answer": "1", "pictures": ["a.png", "a.png"]}) + "\n")
+    assert main(["check", recipe(rows, data="{file: many.jsonl, columns: {images: pictures}}")]) == 0
+
+
+def test_measuring_what_was_trained_on_is_noted(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    file = recipe(tmp_path)
+    assert main(["check", file, "evaluate={data: {rows: 4}}"]) == 0
+    assert "note: evaluate: measures on world 'digits', which 'reason' trains on" in capsys.readouterr().out
+    assert main(["check", file, "evaluate={data: {split: test}}"]) == 0
+    assert "note" not in capsys.readouterr().out
+
+
+def test_measures_are_fractions(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "mine.py").write_text("from rlperc import reward\n@reward(range=(-1, 1))\ndef mine(completion):\n    return 0\n")
+    file = recipe(tmp_path, "{use: ./mine.py}")
+    assert "a, a_p and a_r are fractions" in refused(["check", file, "evaluate={data: {split: test}}"], capsys)
+
+
+def test_paths_in_overrides_count_from_where_the_shell_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.py").write_text(PLUGIN.format(columns="", body="return 1"))
+    monkeypatch.chdir(tmp_path)
+    assert main(["check", str(QUICKSTART), "stages.reason.rewards=[{use: ./mine.py}, {use: answer_number}]"]) == 0
 
 
 def test_what_only_this_machine_lacks_is_a_note(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -2,13 +2,17 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 from datasets import Dataset
 from PIL import Image
 
 from rlperc.errors import DataError
+from rlperc.recipe.rows import row_images
 from rlperc.recipe.schema import Data
-from rlperc.train.data import load_rows, row_images, with_completions
+from rlperc.train.data import load_rows, with_completions
+from rlperc.train.images import has_images
 from rlperc.words.response import Tags
 
 
@@ -89,6 +93,67 @@ def test_rows_that_are_wrong(folder: Path, change: dict, message: str) -> None:
     good = {"file": folder / "rows.jsonl", "images": folder / "pictures", "columns": COLUMNS}
     with pytest.raises(DataError, match=message):
         load_rows(Data(**{**good, **change}), 0)
+
+
+def one_row(folder: Path, **row: object) -> Data:
+    (folder / "one.jsonl").write_text(json.dumps({"prompt": "Q?", **row}) + "\n")
+    return Data(file=folder / "one.jsonl", images=folder / "pictures")
+
+
+def test_nested_columns_that_rewards_read_become_json_text(folder: Path) -> None:
+    rows = load_rows(one_row(folder, perception=[[8, 7], [1, 1]], answer=14), 0)
+    assert (rows[0]["perception"], rows[0]["answer"]) == ("[[8,7],[1,1]]", "14")
+
+
+def test_several_images_and_none(folder: Path) -> None:
+    lines = [{"prompt": "A", "images": ["0.png", "3.png"]}, {"prompt": "B", "images": []}, {"prompt": "C", "images": None}]
+    (folder / "many.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    rows = load_rows(Data(file=folder / "many.jsonl", images=folder / "pictures"), 0)
+    assert [len(row_images(row)) for row in rows] == [2, 0, 0]
+    assert has_images(rows) == [True, False, False]
+    assert np.asarray(row_images(rows[0])[1])[0, 0].tolist() == [30, 0, 0]
+
+
+@pytest.mark.parametrize("form", ["bytes", "struct"])
+def test_images_as_bytes_in_parquet_that_datasets_did_not_write(folder: Path, form: str) -> None:
+    data = (folder / "pictures" / "2.png").read_bytes()
+    value = data if form == "bytes" else {"bytes": data, "path": None}
+    table = pyarrow.table({"prompt": ["A", "B"], "image": pyarrow.array([value, None])})
+    pyarrow.parquet.write_table(table, folder / "raw.parquet")
+    rows = load_rows(Data(file=folder / "raw.parquet"), 0)
+    assert np.asarray(rows[0]["image"])[0, 0].tolist() == [20, 0, 0]
+    assert has_images(rows) == [True, False]
+
+
+def test_nothing_is_written_beside_the_users_data(folder: Path) -> None:
+    before = sorted((folder / "saved").iterdir())
+    load_rows(Data(folder=folder / "saved", columns=COLUMNS, prompt_template="Look. {prompt}"), 0)
+    assert sorted((folder / "saved").iterdir()) == before
+
+
+def test_a_system_prompt_joins_a_conversation_in_its_own_form(tmp_path: Path) -> None:
+    parts = [{"role": "user", "content": [{"type": "text", "text": "What?"}]}]
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"prompt": parts}) + "\n")
+    rows = load_rows(Data(file=tmp_path / "rows.jsonl", system_prompt="Look."), 0)
+    assert rows[0]["prompt"][0] == {"role": "system", "content": [{"type": "text", "text": "Look."}]}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"prompt": None}, "neither text nor messages"),
+        ({"prompt": 3}, "neither text nor messages"),
+        ({"prompt": []}, "neither text nor messages"),
+        ({"prompt": [{"role": "user"}]}, "lack a role or a content"),
+        ({"images": "0.png"}, "it holds one image in each row"),
+        ({"image": ["0.png"]}, "it holds a list in each row"),
+        ({"image": 3}, "paths, bytes, or images"),
+        ({"image": "9.png"}, "there is no file"),
+    ],
+)
+def test_rows_that_cannot_be_trained_on(folder: Path, row: dict, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load_rows(one_row(folder, **row), 0)
 
 
 def test_sft_needs_responses(folder: Path) -> None:

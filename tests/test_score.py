@@ -70,6 +70,19 @@ def test_bad_files(tmp_path: Path, capsys: pytest.CaptureFixture, content: str |
     assert message in capsys.readouterr().err
 
 
+def test_lines_end_at_newlines_only(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    file = tmp_path / "c.jsonl"
+    line = json.dumps({"completion": "one\u2028two <answer>4</answer>", "answer": "4"}, ensure_ascii=False)
+    file.write_text(line + "\n", encoding="utf-8")
+    assert main(["score", str(file), "--rewards", "answer_number"]) == 0
+    assert "mean 1.0000" in capsys.readouterr().out
+
+
+def test_nothing_is_scored_for_a_folder_that_is_not_there(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["score", str(file), "--rewards", "answer_number", "--out", str(tmp_path / "no" / "s.jsonl")]) == 2
+    assert "there is no folder" in capsys.readouterr().err
+
+
 def test_scores_that_are_there_are_not_overwritten(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     out = tmp_path / "scores.jsonl"
     out.write_text("mine\n")

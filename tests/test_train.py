@@ -122,12 +122,14 @@ def test_rewards_of_ones_own_from_a_model_of_ones_own(short_run: Path, tmp_path:
     assert f"base_model: {short_run / 'model'}" in card
 
 
-def test_what_is_frozen_stays(short_run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("lora", ["", ", lora: {r: 4}"])
+def test_what_is_frozen_stays(short_run: Path, tmp_path: Path, lora: str) -> None:
     rewards = "[{use: ./plain.py}]"
     (tmp_path / "plain.py").write_text(
         "def varied(completions, **kwargs):\n    return [float(len(c[0]['content'])) for c in completions]\n"
     )
-    done = rlperc("train", mine(tmp_path, short_run / "model", rewards, "{freeze: [vision, projector]}"), cwd=tmp_path)
+    recipe = mine(tmp_path, short_run / "model", rewards, "{freeze: [vision, projector]" + lora + "}")
+    done = rlperc("train", recipe, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     before, after = (AutoModelForImageTextToText.from_pretrained(f) for f in (short_run / "model", tmp_path / "runs/mine/model"))
     changed = {n.split(".")[1] for n, p in before.named_parameters() if not torch.equal(p, after.get_parameter(n))}
@@ -165,6 +167,7 @@ def test_a_reward_that_breaks_on_what_the_model_writes(short_run: Path, tmp_path
         ({"train": ", learning_rate: fast"}, "the key 'learning_rate' stands twice"),
         ({"train": ", multi_objective: 1"}, "did you mean 'multi_objective_aggregation'"),
         ({"train": ", lr_scheduler_type: zigzag"}, "zigzag"),
+        ({"evaluate": "report_to: wndb"}, "report_to: wndb"),
     ],
 )
 def test_faults_that_show_only_in_training(short_run: Path, tmp_path: Path, change: dict, said: str) -> None:

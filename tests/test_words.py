@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlperc.words.answers import number
-from rlperc.words.structure import canonical, read_grid, read_json, same_cell
+from rlperc.words.structure import canonical, read_grid, read_json, same_cell, same_value
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -80,7 +80,15 @@ def test_read_grid(text: str, grid: object) -> None:
     assert read_grid(text) == grid
 
 
+@given(JSON)
+def test_equal_values_are_equal_however_deep(value: object) -> None:
+    assert same_value(value, json.loads(json.dumps(value)))
+    assert not same_value([value], [value, value])
+
+
 def test_true_is_not_one() -> None:
     assert not same_cell(True, 1)
     assert same_cell(1, 1.0)
     assert not same_cell("1", 1)
+    assert not same_value({"a": [True]}, {"a": [1]})
+    assert same_value({"a": [1.0]}, {"a": [1]})

@@ -11,6 +11,7 @@ from torch import distributed
 from tqdm.auto import tqdm
 
 from rlperc.evaluate.generate import generate
+from rlperc.recipe.rows import IMAGE_COLUMNS, row_images
 from rlperc.recipe.schema import Evaluate
 from rlperc.reward.contract import Reward
 from rlperc.reward.runner import run_reward
@@ -32,26 +33,31 @@ class Measures:
 
 @dataclass(frozen=True)
 class Judged:
-    """One row, measured. `reasoned` is the response that went on from the true perception, where there is one."""
+    """One row, measured. None: the row is not that measure's."""
 
     index: int
     response: str
-    reasoned: str
     a: float | None
     a_p: float | None
     a_r: float | None
 
 
 def measure(
-    model: Any, processor: Any, rows: Dataset, images: Sequence[list[Any]], measures: Measures, settings: Evaluate, label: str
+    model: Any,
+    processor: Any,
+    rows: Dataset,
+    illustrated: Sequence[bool],
+    measures: Measures,
+    settings: Evaluate,
+    label: str,
 ) -> list[Judged]:
     """Measure a model on every row; with several processes, each takes its share and all get the whole.
 
     Args:
         model: any model that `generate` takes.
         processor: of the model.
-        rows: with `prompt` and the measures' columns, without images.
-        images: PIL images of each row.
+        rows: with `prompt`, images and the measures' columns.
+        illustrated: whether each row has an image.
         measures: the rewards that measure.
         settings: batch size and length.
         label: of the progress bar.
@@ -59,14 +65,14 @@ def measure(
     rank, world = (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
     mine = range(rank, len(rows), world)
     # Processors want an image for every row of a batch or for none.
-    kinds = ([i for i in mine if images[i]], [i for i in mine if not images[i]])
+    kinds = ([i for i in mine if illustrated[i]], [i for i in mine if not illustrated[i]])
     size = settings.batch_size
     batches = [kind[start : start + size] for kind in kinds for start in range(0, len(kind), size)]
     was_training = model.training
     model.eval()
     judged: list[Judged] = []
     for batch in tqdm(batches, desc=label, disable=rank != 0, leave=False):
-        judged += _judge(model, processor, rows, images, measures, settings, batch)
+        judged += _judge(model, processor, rows[batch], batch, measures, settings)
     model.train(was_training)
     return sorted(_gather(judged), key=lambda one: one.index)
 
@@ -84,32 +90,29 @@ def summarize(judged: Sequence[Judged]) -> dict[str, Any]:
 
 
 def _judge(
-    model: Any,
-    processor: Any,
-    rows: Dataset,
-    images: Sequence[list[Any]],
-    measures: Measures,
-    settings: Evaluate,
-    batch: list[int],
+    model: Any, processor: Any, columns: dict[str, list[Any]], batch: list[int], measures: Measures, settings: Evaluate
 ) -> list[Judged]:
-    columns: dict[str, list[Any]] = rows[batch]
-    seen = [images[i] for i in batch]
+    seen = [row_images({name: columns[name][i] for name in IMAGE_COLUMNS if name in columns}) for i in range(len(batch))]
 
-    def write(prefixes: list[str]) -> list[str]:
-        return generate(model, processor, columns["prompt"], seen, prefixes, settings.max_new_tokens)
+    def write(at: list[int], prefixes: list[str]) -> list[str]:
+        prompts, images = [columns["prompt"][i] for i in at], [seen[i] for i in at]
+        return generate(model, processor, prompts, images, prefixes, settings.max_new_tokens)
 
-    responses = write([""] * len(batch))
+    responses = write(list(range(len(batch))), [""] * len(batch))
     read = [read_response(text, measures.tags) for text in responses]
     a = _values(measures.answer, read, columns, measures.answer_settings)
-    nothing: list[float | None] = [None] * len(batch)
-    a_p, a_r, reasoned = nothing, nothing, [""] * len(batch)
-    if measures.perception is not None:
+    a_p: list[float | None] = [None] * len(batch)
+    a_r: list[float | None] = [None] * len(batch)
+    known = [i for i, truth in enumerate(columns.get("perception", [])) if truth is not None]
+    if measures.perception is not None and known:
         a_p = _values(measures.perception, read, columns, {})
         tag = measures.tags.perception
-        reasoned = write([f"<{tag}>{truth}</{tag}>" for truth in columns["perception"]])
+        reasoned = write(known, [f"<{tag}>{columns['perception'][i]}</{tag}>" for i in known])
         continued = [read_response(text, measures.tags) for text in reasoned]
-        a_r = _values(measures.answer, continued, columns, measures.answer_settings)
-    return [Judged(*one) for one in zip(batch, responses, reasoned, a, a_p, a_r, strict=True)]
+        of_known = {name: [values[i] for i in known] for name, values in columns.items()}
+        for i, value in zip(known, _values(measures.answer, continued, of_known, measures.answer_settings), strict=True):
+            a_r[i] = value
+    return [Judged(*one) for one in zip(batch, responses, a, a_p, a_r, strict=True)]
 
 
 def _values(

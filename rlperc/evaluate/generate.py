@@ -43,6 +43,7 @@ def generate(
         add_special_tokens=False,  # the chat template has written them
     ).to(model.device)
     with torch.inference_mode():
-        ids = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
+        # A model's own settings, such as Qwen2.5-VL's repetition penalty, are not those that TRL trains under.
+        ids = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False, repetition_penalty=1.0)
     written = processor.tokenizer.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
     return [prefix + text for prefix, text in zip(prefixes, written, strict=True)]

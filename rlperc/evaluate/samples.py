@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from datasets import Dataset
 
 from rlperc.evaluate.accuracy import Judged
 from rlperc.recipe.folder import RunFolder
+from rlperc.recipe.rows import row_images
+
+MAX_PIXELS = 512
 
 
-def write_samples(
-    folder: RunFolder, rows: Dataset, images: Sequence[list[Any]], judged: Mapping[str, list[Judged]], count: int
-) -> list[dict[str, Any]]:
+def write_samples(folder: RunFolder, rows: Dataset, judged: Mapping[str, list[Judged]], count: int) -> list[dict[str, Any]]:
     """Save the first rows' images, and say what each measured model wrote for them.
 
     The first rows, whatever came out: a chosen sample shows what its chooser wants.
@@ -21,12 +22,15 @@ def write_samples(
     samples = []
     for index in range(min(count, len(rows))):
         row = rows[index]
-        files = [f"{index}-{number}.png" for number in range(len(images[index]))]
-        for file, image in zip(files, images[index], strict=True):
+        images = row_images(row)
+        files = [f"{index}-{number}.png" for number in range(len(images))]
+        for file, image in zip(files, images, strict=True):
             target = folder.samples / file
             if not target.exists():
                 folder.samples.mkdir(parents=True, exist_ok=True)
-                image.convert("RGB").save(target)
+                small = image.convert("RGB")
+                small.thumbnail((MAX_PIXELS, MAX_PIXELS))
+                small.save(target)
         samples.append(
             {
                 "images": [f"{folder.samples.name}/{file}" for file in files],

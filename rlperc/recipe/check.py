@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 from rlperc.errors import DataError, RecipeError
 from rlperc.recipe.batches import check_batches
 from rlperc.recipe.options import check_options
-from rlperc.recipe.peek import Row, first_row, image_paths
+from rlperc.recipe.peek import Row, first_row, with_pictures
 from rlperc.recipe.rewards import LoadedReward, answer_use, load_rewards, trl_functions
+from rlperc.recipe.rows import text_columns
 from rlperc.recipe.schema import RL_KINDS, Data, Evaluate, Recipe, Stage
 from rlperc.reward.plugins import find_reward
 from rlperc.reward.runner import check_columns, check_settings
@@ -48,11 +50,7 @@ def _row(data: Data) -> tuple[Row | None, str]:
             f"they have no column 'prompt'; they have {', '.join(row)}",
             "columns: {prompt: the column that holds the question}",
         )
-    for path in image_paths(row) if data.file else []:
-        image = data.image_root / path
-        if not image.is_file():
-            raise DataError(f"the image '{path}' of {data.source}", f"there is no file {image}", "images: the images' folder")
-    return row, ""
+    return {**row, **text_columns(data, row)}, ""
 
 
 def _check_rewards(loaded: list[LoadedReward], row: Row | None, recipe: Recipe, data: Data) -> None:
@@ -60,19 +58,20 @@ def _check_rewards(loaded: list[LoadedReward], row: Row | None, recipe: Recipe, 
         return
     for one in loaded:
         check_columns(one.reward, list(row), data.source)
-    _try(loaded, row, recipe)
+    _try(loaded, row, recipe, data)
 
 
-def _try(loaded: list[LoadedReward], row: Row, recipe: Recipe) -> None:
+def _try(loaded: list[LoadedReward], row: Row, recipe: Recipe, data: Data) -> None:
     """Score an empty response and the gold one: a reward that raises says so now, not after the model has loaded."""
     texts = ["", str(row.get("response") or "")]
+    ids = [[0] * max(1, len(text) // 4) for text in texts]  # as if every four letters were a token
     completions = [[{"role": "assistant", "content": text}] for text in texts]
-    prompts = [[{"role": "user", "content": row["prompt"]}]] * len(texts)
-    columns: dict[str, Any] = {name: [value] * len(texts) for name, value in row.items() if name != "prompt"}
+    columns: dict[str, Any] = {name: [value] * len(texts) for name, value in with_pictures(row, data).items()}
+    prompts = columns.pop("prompt")
+    state = SimpleNamespace(global_step=0, max_steps=1, epoch=0.0)
+    extra = {"trainer_state": state, "log_extra": lambda *_: None, "log_metric": lambda *_: None}
     for function in trl_functions(loaded, recipe):
-        extra = {"trainer_state": None, "log_extra": lambda *_: None, "log_metric": lambda *_: None}
-        arguments = columns if function.reward.style == "rlperc" else {**columns, **extra}
-        function(prompts, completions, [[], []], **arguments)
+        function(prompts, completions, ids, **columns, **extra)
 
 
 def _check_supervised(stage: Stage, row: Row) -> None:
@@ -95,11 +94,32 @@ def _check_evaluate(recipe: Recipe, evaluate: Evaluate) -> list[str]:
                 "a plain TRL function needs a trainer around it",
                 "one marked with @reward",
             )
+        if reward.range != (0.0, 1.0):
+            low, high = reward.range
+            raise RecipeError(
+                f"evaluate with the reward '{reward.name}'",
+                f"its range is {low:g} to {high:g}, and a, a_p and a_r are fractions",
+                "evaluate: {answer: a reward with the range 0 to 1}",
+            )
     check_settings(answer, use.with_)
-    notes = []
+    notes = _seen_in_training(recipe, evaluate)
     for data in [evaluate.data, *([evaluate.curve.data] if evaluate.curve else [])]:
         row, note = _row(data)
         notes += [note] if note else []
         if row is not None:
             check_columns(answer, list(row), data.source)
     return notes
+
+
+def _seen_in_training(recipe: Recipe, evaluate: Evaluate) -> list[str]:
+    """A note where the rows to measure on come from where the training rows come from."""
+
+    def place(data: Data) -> tuple[Any, ...]:
+        return data.world, data.file, data.folder, data.hub, data.subset, data.split
+
+    shared = [stage.name for stage in recipe.stages if place(stage.data) == place(evaluate.data)]
+    if not shared:
+        return []
+    return [
+        f"evaluate: measures on {evaluate.data.source}, which '{shared[0]}' trains on; name other rows to see what generalises"
+    ]

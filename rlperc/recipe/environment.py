@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import platform
 import sys
 
 from packaging.requirements import Requirement
+from packaging.version import Version
 
 from rlperc.errors import MissingPackageError
 
@@ -35,6 +37,17 @@ def check_versions(extra: str = "train") -> None:
                 f"rlperc supports {requirement.name}{requirement.specifier}",
                 f'{INSTALL}, or pip install "{requirement.name}{requirement.specifier}"',
             )
+    _check_torchvision()
+
+
+def _check_torchvision() -> None:
+    """Before 5.18, transformers' Pillow image processors refuse to load without torchvision."""
+    if Version(importlib.metadata.version("transformers")) < Version("5.18") and importlib.util.find_spec("torchvision") is None:
+        raise MissingPackageError(
+            "training with transformers below 5.18",
+            "its image processors need torchvision there",
+            'pip install "transformers>=5.18"',
+        )
 
 
 def environment() -> list[tuple[str, str, str]]:

@@ -34,13 +34,21 @@ class RunFolder:
         """
         if not self.writes:
             return
-        if self.path.exists() and any(self.path.iterdir()):
-            if not move_aside:
-                raise RecipeError(
-                    f"the output folder {self.path}", "it already holds a run", "output=another/folder, or --move-aside"
-                )
-            self.path.rename(self._free_name())
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            if self.path.is_dir() and any(self.path.iterdir()):
+                self._make_room(move_aside)
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RecipeError(f"the output folder {self.path}", str(error), "output=another/folder") from None
+
+    def _make_room(self, move_aside: bool) -> None:
+        if not (self.recipe.exists() or self.summary.exists()):
+            raise RecipeError(f"the output folder {self.path}", "it holds something that is no run", "output=another/folder")
+        if not move_aside:
+            raise RecipeError(
+                f"the output folder {self.path}", "it already holds a run", "output=another/folder, or --move-aside"
+            )
+        self.path.rename(self._free_name())
 
     def _free_name(self) -> Path:
         number = 1
@@ -71,7 +79,7 @@ class RunFolder:
         if not self.metrics.is_file():
             return []
         found = []
-        for line in self.metrics.read_text(encoding="utf-8").splitlines():
+        for line in self.metrics.read_text(encoding="utf-8").split("\n"):
             try:
                 entry = json.loads(line)
             except ValueError:
@@ -85,4 +93,6 @@ class RunFolder:
         if not self.summary.is_file():
             raise DataError(f"the run {self.path}", "it has no summary.json, so it is not a run's folder", "runs/NAME")
         summary: dict[str, Any] = json.loads(self.summary.read_text(encoding="utf-8"))
+        if not {"status", "eval", "coupling", "curve"} <= set(summary):
+            raise DataError(f"the run {self.path}", "its summary.json is not one that rlperc wrote", "runs/NAME")
         return summary

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Iterable
+from dataclasses import fields
 from pathlib import Path, PurePath
 from typing import Any, get_args
 
@@ -11,11 +12,13 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from rlperc.errors import RecipeError, did_you_mean
-from rlperc.recipe.schema import SOURCES, Data, Evaluate, Model, Recipe, RewardUse, Stage
+from rlperc.recipe.schema import SOURCES, Recipe
 from rlperc.reward.plugins import bundled, split_path
+from rlperc.words.response import Tags
 
 DEFAULTS_FOR_STAGES = ("model", "data", "rewards", "train")
-PARTS: dict[str, type[BaseModel]] = {"model": Model, "data": Data, "rewards": RewardUse, "evaluate": Evaluate}
+# What stands under these is the data's, a reward's or the host's: no path of ours.
+OPAQUE = frozenset({"columns", "with", "train"})
 
 
 class _Loader(yaml.SafeLoader):
@@ -28,10 +31,12 @@ _Loader.add_implicit_resolver(
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:
-    keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
+    merge = "tag:yaml.org,2002:merge"  # `<<: *anchor` may stand several times
+    keys = [loader.construct_object(key, deep=True) for key, _ in node.value if key.tag != merge]
     for key in keys:
         if keys.count(key) > 1:
             raise yaml.constructor.ConstructorError(None, None, f"the key '{key}' stands twice", node.start_mark)
+    loader.flatten_mapping(node)
     return loader.construct_mapping(node, deep=True)
 
 
@@ -95,9 +100,12 @@ def _override(raw: dict[str, Any], text: str) -> None:
     if isinstance(node, list):
         raise RecipeError(f"the override '{text}'", f"'{'.'.join(parents)}' is a list", f"{path}.KEY={value}")
     try:
-        node[last] = yaml.load(value, Loader=_Loader)  # noqa: S506 - it is a SafeLoader
+        given = {last: yaml.load(value, Loader=_Loader)}  # noqa: S506 - it is a SafeLoader
     except yaml.YAMLError:
         raise RecipeError(f"the override '{text}'", "its value is not YAML", "quote it for the shell") from None
+    if not OPAQUE & set(parents):
+        _absolute(given, Path.cwd())  # what is written in the shell counts from where the shell stands
+    node[last] = given[last]
 
 
 def _step(node: Any, key: str, text: str, where: str) -> Any:
@@ -166,7 +174,7 @@ def _over(shared: Any, own: Any) -> Any:
         return shared if own is None else own
     if any(source in own and own[source] != shared.get(source) for source in (*SOURCES, "name", "tiny")):
         return own
-    return {**shared, **{key: _over(shared.get(key), value) for key, value in own.items()}}
+    return {**shared, **{key: None if value is None else _over(shared.get(key), value) for key, value in own.items()}}
 
 
 def _absolute(node: Any, base: Path) -> None:
@@ -177,6 +185,8 @@ def _absolute(node: Any, base: Path) -> None:
     if not isinstance(node, dict):
         return
     for key, value in node.items():
+        if key in OPAQUE:
+            continue
         if isinstance(value, dict | list):
             _absolute(value, base)
         elif not isinstance(value, str):
@@ -199,7 +209,7 @@ def _validate(raw: dict[str, Any], file: Path) -> Recipe:
 def _explain(error: ValidationError, raw: Any, file: Path) -> RecipeError:
     first = error.errors()[0]
     where = _address(first["loc"], raw)
-    if first["type"] == "extra_forbidden":
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         *parents, key = where.split(".")
         asked = f"the key '{key}' in '{'.'.join(parents)}'" if parents else f"the key '{key}'"
         return RecipeError(asked, "there is none of that name there", did_you_mean(key, _known_keys(first["loc"])))
@@ -210,8 +220,23 @@ def _explain(error: ValidationError, raw: Any, file: Path) -> RecipeError:
     return RecipeError(shown, first["msg"].removeprefix("Value error, "), _expected(first))
 
 
+EXAMPLES = {
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "float_parsing": "a number",
+    "bool_parsing": "true or false",
+    "string_type": "text",
+    "list_type": "a list: [a, b]",
+    "dict_type": "keys and values: {key: value}",
+    "model_type": "keys and values: {key: value}",
+    "string_pattern_mismatch": "letters, digits, - and _",
+}
+
+
 def _expected(fault: Any) -> str:
     context = fault.get("ctx") or {}
+    if fault["type"] in EXAMPLES:
+        return EXAMPLES[fault["type"]]
     if "expected" in context:
         return str(context["expected"])
     limits = [
@@ -219,7 +244,7 @@ def _expected(fault: Any) -> str:
         for key, word in (("ge", "at least"), ("gt", "more than"), ("le", "at most"), ("lt", "less than"))
         if key in context
     ]
-    return "a value of " + " and ".join(limits) if limits else f"a value as the message says ({fault['type']})"
+    return "a value of " + " and ".join(limits) if limits else "rlperc check RECIPE says whether it is mended"
 
 
 def _address(location: Iterable[int | str], raw: Any) -> str:
@@ -235,6 +260,8 @@ def _address(location: Iterable[int | str], raw: Any) -> str:
 
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:
     """The keys that the schema knows where a location's last key was found."""
+    if location[0] == "tags":
+        return [field.name for field in fields(Tags)]
     model: type[BaseModel] = Recipe
     for key in location[:-1]:
         if isinstance(key, str) and key in model.model_fields:
@@ -260,6 +287,3 @@ class _Dumper(yaml.SafeDumper):
 
 
 _Dumper.add_multi_representer(PurePath, lambda dumper, path: dumper.represent_str(str(path)))
-
-
-__all__ = ["Stage", "dump_recipe", "load_recipe", "recipes", "reward_name"]

@@ -26,6 +26,7 @@ OWNED = {
     "multi_objective_aggregation": "rewards: [{use: …, weight: …}]",
     "model_init_kwargs": "model: {dtype: …, attn_implementation: …}",
     "remove_unused_columns": "leave it out: the rewards need the columns",
+    "eval_strategy": "evaluate: {data: …, curve: {every: …}}",
 }
 
 
@@ -63,7 +64,7 @@ def fits(value: object, annotation: str) -> bool:
     """Whether a value from YAML can be of an annotated type; True where the annotation is not a plain one."""
     words = [word.strip().partition("[")[0] for word in annotation.split("|")]
     if not all(word in _SCALARS for word in words):
-        return True
+        return not isinstance(value, bool) or "bool" in words  # `no`, unquoted, is YAML's word for false
     allowed = tuple(kind for word in words for kind in _SCALARS[word])
     return isinstance(value, allowed) and (not isinstance(value, bool) or bool in allowed)
 
@@ -89,10 +90,18 @@ def check_options(stage: Stage) -> list[str]:
                 "the pinned TRL hands images to vLLM in a way that changes what the model sees (huggingface/trl#6401)",
                 "leave it out: transformers generates",
             )
+        if option in ("fsdp", "deepspeed") and value:
+            raise RecipeError(
+                f"'{where}.{option}'",
+                "rlperc does not gather sharded weights yet, and would save a part of the model as the whole",
+                "leave it out: torchrun trains with DDP",
+            )
         if known is not None and option not in known:
             raise RecipeError(
                 f"the option '{option}' in '{where}'", f"{config} has none of that name", did_you_mean(option, known)
             )
         if known is not None and not fits(value, known[option]):
-            raise RecipeError(f"'{where}.{option}: {value}'", f"{config} takes {known[option]} there", f"a {known[option]}")
+            raise RecipeError(
+                f"'{where}.{option}: {value}'", f"{config} takes {known[option]} there", "such a value, text in quotes"
+            )
     return [] if known is not None else [f"{where}: not checked, because {_FILES[config][0]} is not installed here"]

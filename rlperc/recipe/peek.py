@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import itertools
+import io
 import json
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from rlperc.errors import DataError, did_you_mean
 from rlperc.recipe.schema import Data
@@ -46,13 +48,12 @@ def _of_world(data: Data) -> Row:
 
 
 def _of_jsonl(file: Path) -> Row:
-    with file.open(encoding="utf-8") as lines:
-        line = next((line for line in lines if line.strip()), "")
     try:
-        row = json.loads(line)
-    except ValueError as error:
+        with file.open(encoding="utf-8") as lines:
+            row = json.loads(next((line for line in lines if line.strip()), ""))
+    except (ValueError, OSError) as error:
         raise DataError(
-            f"the data file {file}", f"its first line is not JSON: {error}", '{"prompt": "…", "answer": "…"}'
+            f"the data file {file}", f"its first line is not JSON: {str(error)[:200]}", '{"prompt": "…", "answer": "…"}'
         ) from None
     if not isinstance(row, dict):
         raise DataError(f"the data file {file}", "its first line is no object", '{"prompt": "…", "answer": "…"}')
@@ -69,6 +70,11 @@ def _of_arrow(stored: Path, data: Data) -> Row:
             batches = pyarrow.parquet.ParquetFile(stored).iter_batches(batch_size=1)
             return dict(next(batches).to_pylist()[0])
         folder = stored if (stored / "state.json").is_file() else stored / data.split
+        splits = sorted(child.name for child in stored.iterdir() if child.is_dir())
+        if splits and folder != stored and not folder.is_dir():
+            raise DataError(
+                f"the split '{data.split}' of {data.source}", "it has none of that name", did_you_mean(data.split, splits)
+            )
         arrow = sorted(folder.glob("data-*.arrow"))
         with pyarrow.memory_map(str(arrow[0])) as source:
             batches = iter(pyarrow.ipc.open_stream(source))
@@ -90,7 +96,26 @@ def _renamed(row: Row, data: Data) -> Row:
     return {renamed.get(name, name): value for name, value in kept.items()}
 
 
-def image_paths(row: Row) -> list[str]:
-    """The images of a raw row that are given as paths."""
-    values = itertools.chain([row.get("image")], row.get("images") or [])
-    return [value for value in values if isinstance(value, str)]
+def with_pictures(row: Row, data: Data) -> Row:
+    """The row with its images opened, as the data set will give them. Raises DataError where one is not there."""
+    opened: Row = {}
+    if row.get("image") is not None:
+        opened["image"] = _picture(row["image"], data)
+    if row.get("images"):
+        opened["images"] = [_picture(image, data) for image in row["images"]]
+    return {**row, **opened}
+
+
+def _picture(value: Any, data: Data) -> Image.Image:
+    if isinstance(value, Image.Image):
+        return value
+    if isinstance(value, dict):
+        value = value.get("bytes") or value.get("path")
+    source = io.BytesIO(value) if isinstance(value, bytes) else data.image_root / str(value)
+    try:
+        return Image.open(source)
+    except (OSError, ValueError) as error:
+        shown = "its bytes" if isinstance(value, bytes) else f"'{str(value)[:200]}'"
+        raise DataError(
+            f"the image {shown} of {data.source}", f"it cannot be opened: {str(error)[:300]}", "images: the images' folder"
+        ) from None

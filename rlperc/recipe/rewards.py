@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rlperc.errors import RecipeError
 from rlperc.recipe.schema import RL_KINDS, Recipe, RewardUse, Stage
@@ -72,3 +73,12 @@ def answer_use(recipe: Recipe) -> RewardUse:
         if reward.credits == "outcome" and reward.style == "rlperc":
             return use
     raise RecipeError("evaluate", "no reward of the recipe measures the answer", "evaluate: {answer: answer_number}")
+
+
+def recipe_rewards(recipe: Recipe) -> list[tuple[Reward, dict[str, Any]]]:
+    """All rewards of all stages with their settings. Raises RecipeError where two stages set one differently."""
+    settings: dict[str, dict[str, Any]] = {}
+    for use in (use for stage in recipe.stages for use in stage.rewards):
+        if settings.setdefault(use.use, use.with_) != use.with_:
+            raise RecipeError(f"the reward '{use.use}'", "two stages give it different settings", "--rewards with one of them")
+    return [(find_reward(use), given) for use, given in settings.items()]

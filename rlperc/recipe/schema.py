@@ -97,11 +97,12 @@ class Data(_Part):
     rows: int | None = Field(None, ge=1)
     """How many rows: made by a world (default 1,000), or at most taken from elsewhere (default all)."""
     seed: int | None = None
-    """Of the world's rows, or of the order that `rows` are taken in. Default: from the recipe's seed."""
+    """Of the world's rows, or of the order that `rows` are taken in. Default: from the recipe's seed for a stage, 0 for
+    `evaluate`."""
     with_: dict[str, Any] = Field(default_factory=dict, alias="with")
     """The world's knobs."""
     images: Path | None = None
-    """Folder that relative image paths in `file` count from. Default: the file's own folder."""
+    """Folder that relative image paths count from. Default: the file's own folder, or `folder`."""
     columns: dict[str, str] = {}
     """Our name for a column: its name in the data, as in `answer: solution`."""
     prompt_template: str | None = None
@@ -122,7 +123,7 @@ class Data(_Part):
     @property
     def image_root(self) -> Path:
         """The folder that relative image paths count from."""
-        return self.images or (self.file.parent if self.file else Path.cwd())
+        return self.images or (self.file.parent if self.file else self.folder) or Path.cwd()
 
     @property
     def source(self) -> str:
@@ -149,9 +150,15 @@ class Stage(_Part):
     model: Model
     data: Data
     rewards: list[RewardUse] = []
-    train: dict[str, Any] = {}
+    train: dict[str, Any] = Field(default_factory=dict)
     """Options by the host trainer's own names: TRL's `SFTConfig` or `GRPOConfig`, or transformers'
     `TrainingArguments` for `contrast`."""
+
+    @model_validator(mode="after")
+    def _no_adapters_in_contrast(self) -> Stage:
+        if self.kind == "contrast" and self.model.lora is not None:
+            raise ValueError("a contrast stage trains the weights themselves; give it `model: {lora: null}`")
+        return self
 
 
 class Curve(_Part):
@@ -170,7 +177,7 @@ class Evaluate(_Part):
     """The reward that measures `a`: by default the recipe's first reward that credits the outcome."""
     perception: str = "perception_exact"
     """The reward that measures `a_p`, where the data has a `perception` column."""
-    batch_size: int = Field(128, ge=1)
+    batch_size: int = Field(16, ge=1)
     max_new_tokens: int = Field(256, ge=1)
     samples: int = Field(6, ge=0)
     """How many responses to show with their images."""
@@ -181,7 +188,7 @@ class Recipe(_Part):
     """A whole run, resolved: nothing is left to be looked up but the data and the model themselves."""
 
     name: Name
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**32)
     output: Path
     report_to: str | list[str] = "none"
     """Trackers by TRL's names: wandb, trackio, tensorboard, mlflow, …"""
@@ -194,6 +201,12 @@ class Recipe(_Part):
         names = [stage.name for stage in self.stages]
         if doubles := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"two stages are called '{doubles.pop()}'")
+        return self
+
+    @model_validator(mode="after")
+    def _tags_differ(self) -> Recipe:
+        if len({self.tags.perception, self.tags.think, self.tags.answer}) < 3:
+            raise ValueError("two of the tags are the same word")
         return self
 
     @model_validator(mode="after")

@@ -24,7 +24,7 @@ def show_run(folder: RunFolder, console: Console) -> None:
     for stage, coupling in summary["coupling"].items():
         _show_table(f"Within-group correlation of the rewards in '{stage}'", coupling_table(coupling), console)
     if summary["eval"]:
-        _show_table("Percent on held-out rows, with 95 % intervals", table(summary), console)
+        _show_table("Percent, greedy, with 95 % intervals", table(summary), console)
         console.print(legend(summary), highlight=False)
     console.print(
         f"{summary['status']} in {summary['seconds']:.0f} s, {summary['peak_memory_mib'] / 1024:.2f} GiB at most", highlight=False
@@ -46,7 +46,7 @@ def _show_sample(folder: RunFolder, index: int, sample: dict[str, Any], console:
         for file in sample["images"]:
             console.print(half_blocks(Image.open(folder.path / file)))
     truth = [f"{name} {sample[name]}" for name in ("perception", "answer") if sample.get(name) is not None]
-    console.print(Text(f"  truth   {', '.join(truth)}"))
+    console.print(Text(_printable(f"  truth   {', '.join(truth)}")))
     for label, response in sample["responses"].items():
         if label != "random":
             console.print(Text(f"  {label:7} {_printable(response['text'])[:200]}"))

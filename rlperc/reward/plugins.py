@@ -79,9 +79,9 @@ def _from_module(use: str) -> Reward:
     name, _, attribute = use.partition(":")
     try:
         module = importlib.import_module(name)
-    except ImportError as error:
+    except Exception as error:
         raise PluginError(
-            f"the reward '{use}'", f"{name} cannot be imported: {error}", "package.module:function, installed here"
+            f"the reward '{use}'", f"{name or 'nothing'} cannot be imported: {error}", "package.module:function, installed here"
         ) from error
     return describe(_named(module, attribute, name), use)
 
@@ -104,7 +104,9 @@ def _load_file(path: Path) -> ModuleType:
     except Exception as error:
         del sys.modules[name]
         raise PluginError(
-            f"the reward file {path}", f"it does not load: {blame(error, path)}", f"python {path} shows the same"
+            f"the reward file {path}",
+            f"it does not load: {blame(error, path)}",
+            "a file that loads by itself; what it shares with others belongs in an installed package",
         ) from error
     return module
 

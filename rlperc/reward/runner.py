@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -87,8 +87,9 @@ def run_trl_reward(reward: Reward, arguments: Mapping[str, Any], count: int) -> 
         RewardError: it raised, or returned something else.
     """
     returned = guard(reward, reward.function, **arguments)
-    if not isinstance(returned, Sequence) or isinstance(returned, str):
+    if isinstance(returned, str) or not isinstance(returned, Iterable):
         raise _broke(reward, f"it returned {_shown(returned)} instead of a list")
+    returned = list(returned)
     if len(returned) != count:
         raise _broke(reward, f"it returned {len(returned)} scores for {count} completions")
     return [_outcome(reward, value) for value in returned]
@@ -112,7 +113,7 @@ def _outcome(reward: Reward, returned: Any) -> Outcome:
         return Outcome(None, score.why)
     try:
         value = float(score.value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise _broke(reward, f"it returned {_shown(returned)}, which is not a number") from None
     if not math.isfinite(value):
         raise _broke(reward, f"it returned {value}, which would silence the whole group's advantages")

@@ -52,6 +52,8 @@ def score_file(
     """
     if out is not None and out.exists():
         raise DataError(f"writing {out}", "it already exists", "--out another.jsonl")
+    if out is not None and not out.parent.is_dir():
+        raise DataError(f"writing {out}", f"there is no folder {out.parent}", "--out in a folder that exists")
     rows = list(_read(file))
     for reward, settings in rewards:
         _check(reward, settings, rows, file)
@@ -64,7 +66,11 @@ def score_file(
 def _read(file: Path) -> Iterator[dict[str, Any]]:
     if not file.is_file():
         raise DataError(f"scoring {file}", "there is no such file", "a file of JSON lines")
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"scoring {file}", f"it is not UTF-8 text: {error}", "a file of JSON lines") from None
+    for number, line in enumerate(text.split("\n"), start=1):  # not splitlines: JSON may hold U+2028 as it is
         if not line.strip():
             continue
         try:

@@ -17,8 +17,8 @@ from torch.nn import functional
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from rlperc.errors import DataError
+from rlperc.recipe.rows import row_images
 from rlperc.train.callbacks import dress
-from rlperc.train.data import row_images
 from rlperc.words.structure import canonical, read_grid
 
 TEMPERATURE = 0.1

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, DatasetDict, Features, Image, List, Value, load_dataset, load_from_disk
+from datasets import (
+    Dataset,
+    DatasetDict,
+    Features,
+    Image,
+    List,
+    Value,
+    concatenate_datasets,
+    load_dataset,
+    load_from_disk,
+)
 from datasets.exceptions import DatasetsError
 from tqdm.auto import tqdm
 
 from rlperc.errors import DataError, did_you_mean
+from rlperc.recipe.rows import IMAGE_COLUMNS, TEXT_COLUMNS, text_columns
 from rlperc.recipe.schema import Data
+from rlperc.train.images import with_images
 from rlperc.words.response import Tags
 from rlperc.worlds import Split, load_world
 
 DEFAULT_WORLD_ROWS = 1000
-IMAGE_COLUMNS = ("image", "images")
 WORLD_FEATURES = Features(
     {
         "image": Image(),
@@ -53,12 +63,7 @@ def load_rows(data: Data, seed: int, tags: Tags | None = None) -> Dataset:
         )
     if data.rows is not None and data.rows < len(rows):
         rows = rows.shuffle(seed=seed).select(range(data.rows))
-    names = [name for name in rows.column_names if name not in IMAGE_COLUMNS]
-
-    def converse(*values: Any) -> dict[str, Any]:
-        return {"prompt": _conversation(data, dict(zip(names, values, strict=True)))}
-
-    return rows.map(converse, input_columns=names, desc="prompts")
+    return _converted(with_images(rows, data), data)
 
 
 def with_completions(rows: Dataset, source: str) -> Dataset:
@@ -74,29 +79,39 @@ def with_completions(rows: Dataset, source: str) -> Dataset:
     return rows.select_columns(kept).add_column("completion", completions)
 
 
-def row_images(row: dict[str, Any]) -> list[Any]:
-    """The PIL images of a row, in order; none is an empty list."""
-    if row.get("images") is not None:
-        return list(row["images"])
-    return [row["image"]] if row.get("image") is not None else []
-
-
 def _from_world(data: Data, seed: int, tags: Tags | None) -> Dataset:
     count = data.rows or DEFAULT_WORLD_ROWS
     split: Split = data.split  # type: ignore[assignment]  # checked by the schema
     items = load_world(str(data.world)).items(count, seed, split, **data.with_)
-    rows = [
-        {
+    rows = []
+    for item in tqdm(items, total=count, desc="rows", leave=False, disable=os.environ.get("RANK", "0") != "0"):
+        raw = {
             "image": item.image,
-            "prompt": _conversation(data, {"prompt": item.question, "answer": item.answer}),
+            "prompt": item.question,
             "answer": item.answer,
             "perception": item.perception,
             "response": item.response(tags),
             "task": item.task,
         }
-        for item in tqdm(items, total=count, desc="rows", leave=False, disable=os.environ.get("RANK", "0") != "0")
-    ]
+        rows.append({**raw, **text_columns(data, raw)})
     return Dataset.from_list(rows, features=WORLD_FEATURES)
+
+
+def _converted(rows: Dataset, data: Data) -> Dataset:
+    """The text columns in our form. The images are left where they are: mapping over them would copy them all."""
+    names = [name for name in rows.column_names if name not in IMAGE_COLUMNS]
+    pictures = [name for name in rows.column_names if name in IMAGE_COLUMNS]
+
+    def convert(*values: Any) -> dict[str, Any]:
+        return text_columns(data, dict(zip(names, values, strict=True)))
+
+    texts = rows.select_columns(names)
+    features = {**texts.features, **{name: Value("string") for name in TEXT_COLUMNS if name in names}}
+    if isinstance(features["prompt"], Value):
+        features["prompt"] = WORLD_FEATURES["prompt"]
+    # Without the features, `datasets` would turn the text "14" back into the number it was.
+    texts = texts.map(convert, input_columns=names, features=Features(features), desc="prompts", keep_in_memory=True)
+    return concatenate_datasets([texts, rows.select_columns(pictures)], axis=1) if pictures else texts
 
 
 def _stored(data: Data) -> Dataset:
@@ -107,7 +122,7 @@ def _stored(data: Data) -> Dataset:
         if data.folder is not None:
             return _of_split(load_from_disk(str(data.folder)), data)
         return load_dataset(str(data.hub), data.subset, split=data.split)
-    except (OSError, ValueError, DatasetsError) as error:
+    except (OSError, ValueError, RuntimeError, DatasetsError) as error:
         raise DataError(f"the data of {data.source}", " ".join(str(error).split()), "a path or name that exists") from error
 
 
@@ -129,54 +144,4 @@ def _renamed(rows: Dataset, data: Data) -> Dataset:
             )
         if ours != theirs and ours in rows.column_names:
             rows = rows.remove_columns(ours)
-    rows = rows.rename_columns({theirs: ours for ours, theirs in data.columns.items() if ours != theirs})
-    for name in IMAGE_COLUMNS:
-        if name in rows.column_names:
-            rows = _with_images(rows, name, data)
-    return rows
-
-
-def _with_images(rows: Dataset, name: str, data: Data) -> Dataset:
-    """Turn paths into images that are read only when they are needed."""
-    many = name == "images"
-    feature = rows.features[name]
-    if isinstance(feature, Image) or (many and isinstance(feature, List) and isinstance(feature.feature, Image)):
-        return rows
-    root = data.image_root
-
-    def absolute(value: Any) -> dict[str, Any]:
-        return {name: [_existing(root, v, data) for v in value or []] if many else value and _existing(root, value, data)}
-
-    rows = rows.map(absolute, input_columns=[name], desc="image paths")
-    return rows.cast_column(name, List(Image()) if many else Image())
-
-
-def _existing(root: Path, value: Any, data: Data) -> str:
-    path = root / str(value)
-    if not path.is_file():
-        raise DataError(
-            f"the image '{value}' of {data.source}", f"there is no file {path}", "images: the folder that paths count from"
-        )
-    return str(path)
-
-
-def _conversation(data: Data, row: dict[str, Any]) -> list[dict[str, Any]]:
-    """A row's prompt as messages."""
-    prompt = row["prompt"]
-    messages = [{"role": "user", "content": _fill(data, row)}] if isinstance(prompt, str) else list(prompt)
-    if data.system_prompt is not None and messages[0]["role"] != "system":
-        messages.insert(0, {"role": "system", "content": data.system_prompt})
-    return messages
-
-
-def _fill(data: Data, row: dict[str, Any]) -> str:
-    if data.prompt_template is None:
-        return str(row["prompt"])
-    try:
-        return data.prompt_template.format(**row)
-    except (KeyError, IndexError, ValueError) as error:
-        raise DataError(
-            f"prompt_template: {data.prompt_template!r}",
-            f"it cannot be filled: {error!r}",
-            f"{{…}} around one of: {', '.join(row)}",
-        ) from None
+    return rows.rename_columns({theirs: ours for ours, theirs in data.columns.items() if ours != theirs})

@@ -12,6 +12,7 @@ from trl import GRPOConfig
 from rlperc.reward.trl import TrlReward
 from rlperc.score.coupling import Coupling
 from rlperc.train.callbacks import dress
+from rlperc.train.options import refusals
 from rlperc.train.trl_overrides import RlpercGRPOTrainer
 
 
@@ -25,15 +26,16 @@ def train_grpo(
     peft_config: Any = None,
 ) -> tuple[Any, Coupling]:
     """Train; return the model (wrapped by peft where there are adapters) and the rewards' coupling."""
-    trainer = RlpercGRPOTrainer(
-        model=model,
-        args=args,
-        train_dataset=rows,
-        processing_class=processor,
-        reward_funcs=list(rewards),
-        callbacks=list(callbacks),
-        peft_config=peft_config,
-    )
+    with refusals("the stage's trainer", "what GRPOTrainer accepts"):
+        trainer = RlpercGRPOTrainer(
+            model=model,
+            args=args,
+            train_dataset=rows,
+            processing_class=processor,
+            reward_funcs=list(rewards),
+            callbacks=list(callbacks),
+            peft_config=peft_config,
+        )
     dress(trainer, "grpo")
     trainer.train()
     return trainer.accelerator.unwrap_model(trainer.model), trainer.coupling

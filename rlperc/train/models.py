@@ -48,19 +48,31 @@ def load_model(source: str | Path, settings: Model) -> tuple[Any, Any]:
 def freeze(model: nn.Module, parts: list[str]) -> None:
     """Stop parts of a model from training. Raises RecipeError for a part that the model does not have."""
     for part in parts:
-        names = PARTS.get(part)
-        frozen = [
-            parameter.requires_grad_(False)
-            for name, parameter in model.named_parameters()
-            if (any(word in names for word in name.split(".")) if names else name.startswith(part))
-        ]
-        if not frozen:
-            tops = sorted({".".join(name.split(".")[:2]) for name, _ in model.named_parameters()})
-            raise RecipeError(
-                f"freeze: [{part}]",
-                f"no parameter of this model belongs to it; its parts are {', '.join(tops)}",
-                f"one of {', '.join(PARTS)}, or the start of a parameter's name",
-            )
+        for name in frozen_names(model, part):
+            model.get_parameter(name).requires_grad_(False)
+
+
+def frozen_names(model: nn.Module, part: str) -> list[str]:
+    """The parameters of a part: `vision`, `projector`, `language`, or the start of a name.
+
+    Raises:
+        RecipeError: the model has no such part.
+    """
+    names = [name for name, _ in model.named_parameters() if (_part(name) == part if part in PARTS else name.startswith(part))]
+    if not names:
+        tops = sorted({".".join(name.split(".")[:2]) for name, _ in model.named_parameters()})
+        raise RecipeError(
+            f"freeze: [{part}]",
+            f"no parameter of this model belongs to it; its parts are {', '.join(tops)}",
+            f"one of {', '.join(PARTS)}, or the start of a parameter's name",
+        )
+    return names
+
+
+def _part(name: str) -> str | None:
+    """Which part a parameter belongs to; the projector first, because Qwen-VL keeps its own inside the vision tower."""
+    words = set(name.split("."))
+    return next((part for part in ("projector", "vision", "language") if words & set(PARTS[part])), None)
 
 
 def save_model(model: Any, processor: Any, folder: Path) -> None:

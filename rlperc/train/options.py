@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from transformers.integrations import get_reporting_integration_callbacks
 
 from rlperc.errors import RecipeError
 from rlperc.recipe.schema import Recipe, Stage
@@ -13,11 +16,18 @@ from rlperc.recipe.schema import Recipe, Stage
 C = TypeVar("C")
 
 
-def build_config(kind: type[C], recipe: Recipe, stage: Stage, folder: Path, **ours: Any) -> C:
+def build_config(
+    kind: type[C],
+    recipe: Recipe,
+    stage: Stage,
+    folder: Path,
+    ours: Mapping[str, Any] | None = None,
+    forced: Mapping[str, Any] | None = None,
+) -> C:
     """Build a `TrainingArguments` or one of TRL's configs.
 
-    The recipe's `train:` wins over `ours`, which win over the host's defaults. bf16 needs a GPU that has it: TRL
-    turns it on everywhere, which makes CPU runs slow and inexact.
+    The recipe's `train:` wins over `ours`, which win over the host's defaults; `forced` wins over all. bf16 needs a GPU
+    that has it: TRL turns it on everywhere, which makes CPU runs slow and inexact.
 
     Raises:
         RecipeError: the host refuses the values.
@@ -32,12 +42,24 @@ def build_config(kind: type[C], recipe: Recipe, stage: Stage, folder: Path, **ou
         "bf16": cuda and torch.cuda.is_bf16_supported() and not stage.train.get("fp16", False),
         "logging_steps": 1,
         "disable_tqdm": False,
-        **ours,
+        **(ours or {}),
         **stage.train,
+        **(forced or {}),
     }
+    with refusals(f"stages.{stage.name}.train", f"values that {kind.__name__} accepts"):
+        config: Any = kind(**options)
+    with refusals(f"report_to: {recipe.report_to}", "none, or a tracker that is installed here"):
+        get_reporting_integration_callbacks(config.report_to)
+    # One process drives one device: several GPUs are torchrun's business, and TRL refuses nn.DataParallel.
+    if config.n_gpu > 1:
+        config._n_gpu = 1
+    return config  # type: ignore[no-any-return]
+
+
+@contextmanager
+def refusals(asked: str, instead: str) -> Iterator[None]:
+    """What the host refuses is the recipe's fault, and said as one."""
     try:
-        return kind(**options)
-    except (ValueError, TypeError, NotImplementedError) as error:
-        raise RecipeError(
-            f"stages.{stage.name}.train", " ".join(str(error).split()), f"values that {kind.__name__} accepts"
-        ) from error
+        yield
+    except (ValueError, TypeError, NotImplementedError, RuntimeError, ImportError) as error:
+        raise RecipeError(asked, " ".join(str(error).split()), instead) from error

@@ -11,6 +11,7 @@ from trl import SFTConfig, SFTTrainer
 
 from rlperc.train.callbacks import dress
 from rlperc.train.data import with_completions
+from rlperc.train.options import refusals
 
 
 def train_sft(
@@ -23,14 +24,15 @@ def train_sft(
     peft_config: Any = None,
 ) -> Any:
     """Train and return the model (wrapped by peft where there are adapters)."""
-    trainer = SFTTrainer(
-        model=model,
-        args=args,
-        train_dataset=with_completions(rows, source),
-        processing_class=processor,
-        callbacks=list(callbacks),
-        peft_config=peft_config,
-    )
+    with refusals("the stage's trainer", "what SFTTrainer accepts"):
+        trainer = SFTTrainer(
+            model=model,
+            args=args,
+            train_dataset=with_completions(rows, source),
+            processing_class=processor,
+            callbacks=list(callbacks),
+            peft_config=peft_config,
+        )
     dress(trainer, "sft")
     trainer.train()
     return trainer.accelerator.unwrap_model(trainer.model)

@@ -1,4 +1,4 @@
-"""One stage: load the model, train it, save it. The model goes from stage to stage as a folder."""
+"""One stage: its host's config, what its rows must hold, and its training."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from trl import GRPOConfig, SFTConfig
 
 from rlperc.errors import DataError
 from rlperc.recipe.batches import check_batches
-from rlperc.recipe.rewards import LoadedReward, load_rewards, trl_functions
-from rlperc.recipe.schema import Lora, Recipe, Stage
+from rlperc.recipe.rewards import load_rewards, trl_functions
+from rlperc.recipe.schema import RL_KINDS, Model, Recipe, Stage
 from rlperc.reward.runner import check_columns
 from rlperc.score.coupling import Coupling
 from rlperc.train.contrast import train_contrast
-from rlperc.train.data import IMAGE_COLUMNS
 from rlperc.train.grpo import train_grpo
+from rlperc.train.images import has_images
+from rlperc.train.models import frozen_names
 from rlperc.train.options import build_config
 from rlperc.train.sft import train_sft
 
@@ -28,16 +29,37 @@ def stage_config(recipe: Recipe, stage: Stage, folder: Path) -> Any:
     """The host trainer's config for a stage. Raises RecipeError where the host refuses it."""
     match stage.kind:
         case "contrast":
-            # The wrapped model is saved by us when the stage is done; the host cannot save its shared weights.
-            ours = {"remove_unused_columns": False, "save_strategy": "no"}
-            return build_config(TrainingArguments, recipe, stage, folder, **ours)
+            # The host sees a wrapper around the model, which can neither be checkpointed nor saved by it.
+            forced = {"remove_unused_columns": False, "save_strategy": "no", "gradient_checkpointing": False}
+            return build_config(TrainingArguments, recipe, stage, folder, forced=forced)
         case "sft":
             # TRL's limit of 1,024 tokens could cut image tokens off.
-            return build_config(SFTConfig, recipe, stage, folder, max_length=None)
+            return build_config(SFTConfig, recipe, stage, folder, {"max_length": None})
         case "grpo":
-            weights = [use.weight for use in stage.rewards]
-            shown = {"log_completions": True, "num_completions_to_print": 0}
-            return build_config(GRPOConfig, recipe, stage, folder, reward_weights=weights, **shown)
+            forced = {"reward_weights": [use.weight for use in stage.rewards]}
+            if stage.model.revision is not None or stage.model.trust_remote_code:
+                # With beta above 0 TRL loads the reference by the model's name, and must load the same one.
+                shared = {"revision": stage.model.revision, "trust_remote_code": stage.model.trust_remote_code}
+                forced["model_init_kwargs"] = {key: value for key, value in shared.items() if value}
+            return build_config(
+                GRPOConfig, recipe, stage, folder, {"log_completions": True, "num_completions_to_print": 0}, forced
+            )
+
+
+def check_rows(stage: Stage, rows: Dataset) -> None:
+    """Hold a stage's loaded rows to what could not be known before. Raises UserError."""
+    if stage.kind not in RL_KINDS:
+        return
+    check_batches(stage, len(rows))
+    for one in load_rewards(stage):
+        check_columns(one.reward, rows.column_names, stage.data.source)
+    without = has_images(rows).count(False)
+    if 0 < without < len(rows):
+        raise DataError(
+            f"the stage '{stage.name}' ({stage.kind}) on {stage.data.source}",
+            f"{without} of {len(rows)} rows have no image, and TRL cannot mix the two in a batch",
+            "two data sets, one with images and one without",
+        )
 
 
 def train_stage(
@@ -51,7 +73,7 @@ def train_stage(
     Raises:
         UserError: the data is not what the stage needs, or a reward broke its contract.
     """
-    peft_config = _lora(stage.model.lora)
+    peft_config = _lora(stage.model, model)
     match stage.kind:
         case "contrast":
             train_contrast(model, processor, rows, args, callbacks, stage.data.source)
@@ -59,34 +81,20 @@ def train_stage(
         case "sft":
             return train_sft(model, processor, rows, args, callbacks, stage.data.source, peft_config), None
         case "grpo":
-            loaded = load_rewards(stage)
-            check_rl_rows(stage, rows, loaded)
-            return train_grpo(model, processor, rows, args, callbacks, trl_functions(loaded, recipe), peft_config)
+            functions = trl_functions(load_rewards(stage), recipe)
+            return train_grpo(model, processor, rows, args, callbacks, functions, peft_config)
 
 
-def check_rl_rows(stage: Stage, rows: Dataset, loaded: list[LoadedReward]) -> None:
-    """Hold the loaded rows to what could not be known before. Raises UserError."""
-    check_batches(stage, len(rows))
-    for one in loaded:
-        check_columns(one.reward, rows.column_names, stage.data.source)
-    for name in IMAGE_COLUMNS:
-        if name in rows.column_names:
-            without = sum(not value for value in rows.with_format("arrow")[name].to_pylist()) if len(rows) else 0
-            if 0 < without < len(rows):
-                raise DataError(
-                    f"the stage '{stage.name}' (grpo) on {stage.data.source}",
-                    f"{without} of {len(rows)} rows have no image, and TRL cannot mix the two in a batch",
-                    "two data sets, one with images and one without",
-                )
-
-
-def _lora(settings: Lora | None) -> LoraConfig | None:
-    if settings is None:
+def _lora(settings: Model, model: Any) -> LoraConfig | None:
+    lora = settings.lora
+    if lora is None:
         return None
+    frozen = {name.rpartition(".")[0] for part in settings.freeze for name in frozen_names(model, part)}
     return LoraConfig(
-        r=settings.r,
-        lora_alpha=settings.alpha,
-        lora_dropout=settings.dropout,
-        target_modules=settings.target_modules,
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.target_modules,
+        exclude_modules=sorted(frozen) or None,
         task_type="CAUSAL_LM",
     )

@@ -51,6 +51,15 @@ def same_cell(left: Cell, right: Cell) -> bool:
     return isinstance(left, bool) == isinstance(right, bool) and left == right
 
 
+def same_value(left: Any, right: Any) -> bool:
+    """Whether two values from JSON agree, cell by cell as `same_cell` has it."""
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(map(same_value, left, right))
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(same_value(value, right[key]) for key, value in left.items())
+    return same_cell(left, right)
+
+
 def _refuse(name: str) -> float:
     raise ValueError(f"{name} is not a value")
 

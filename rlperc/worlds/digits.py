@@ -49,11 +49,7 @@ def items(
         misread: digits the teacher of `response` misreads, `{6: 8, 7: 1}`; p* and the answer stay true.
         misread_probability: chance that the teacher misreads such a digit, drawn for each cell.
     """
-    if not 1 <= grid <= MAX_GRID:
-        raise RecipeError(f"a grid of {grid}x{grid} digits", "grids have 1 to 4 rows", "grid: 2")
-    if not 0.0 <= misread_probability <= 1.0:
-        raise RecipeError(f"misread_probability: {misread_probability}", "it is a probability", "0.0 to 1.0")
-    confused = {int(shown): int(read) for shown, read in (misread or {}).items()}
+    confused = _checked(grid, noise, misread, misread_probability)
     images, labels = _split(split)
     random = np.random.default_rng([seed, _rank(split)])
     for _ in range(count):
@@ -75,6 +71,21 @@ def items(
             concluded=said,
             task=canonical(task),
         )
+
+
+def _checked(grid: Any, noise: Any, misread: Any, probability: Any) -> dict[int, int]:
+    """Refuse knobs that cannot be; return which digit is read as which."""
+    if type(grid) is not int or not 1 <= grid <= MAX_GRID:
+        raise RecipeError(f"grid: {grid}", "a grid has 1 to 4 rows", "grid: 2")
+    if not isinstance(noise, int | float) or noise < 0:
+        raise RecipeError(f"noise: {noise}", "it is a standard deviation", "noise: 0.08")
+    if not isinstance(probability, int | float) or not 0.0 <= probability <= 1.0:
+        raise RecipeError(f"misread_probability: {probability}", "it is a probability", "0.0 to 1.0")
+    digits = {str(digit) for digit in range(10)}
+    pairs = {} if misread is None else misread
+    if not isinstance(pairs, Mapping) or not {str(digit) for pair in pairs.items() for digit in pair} <= digits:
+        raise RecipeError(f"misread: {misread}", "it says which digit is read as which", "misread: {6: 8, 7: 1}")
+    return {int(shown): int(read) for shown, read in pairs.items()}
 
 
 def solve(task: dict[str, Any], perception: Any) -> str | None:

@@ -1,0 +1,75 @@
+"""What a row of any data looks like to rlperc: a prompt as a conversation, columns that rewards read as text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rlperc.errors import DataError
+from rlperc.recipe.schema import Data
+from rlperc.words.structure import canonical
+
+Row = dict[str, Any]
+Messages = list[dict[str, Any]]
+IMAGE_COLUMNS = ("image", "images")
+# Columns that rewards read as text, though data may well hold numbers or nested lists there.
+TEXT_COLUMNS = ("answer", "perception", "response")
+
+
+def text_columns(data: Data, row: Row) -> Row:
+    """The columns of a row that change: `prompt` becomes a conversation, the others text (JSON where they are nested).
+
+    Raises:
+        DataError: the prompt is neither text nor a conversation, or the template cannot be filled.
+    """
+    changed: Row = {"prompt": _conversation(data, row)}
+    for name in TEXT_COLUMNS:
+        value = row.get(name)
+        if name in row:
+            changed[name] = value if value is None or isinstance(value, str) else canonical(value)
+    return changed
+
+
+def row_images(row: Row) -> list[Any]:
+    """The images of a row, in order; none is an empty list."""
+    if row.get("images"):
+        return list(row["images"])
+    return [row["image"]] if row.get("image") is not None else []
+
+
+def _conversation(data: Data, row: Row) -> Messages:
+    prompt = row["prompt"]
+    if isinstance(prompt, str):
+        messages: Messages = [{"role": "user", "content": _fill(data, row)}]
+    else:
+        messages = _checked(prompt, data)
+    if data.system_prompt is not None and messages[0]["role"] != "system":
+        in_parts = not isinstance(messages[0]["content"], str)
+        content = [{"type": "text", "text": data.system_prompt}] if in_parts else data.system_prompt
+        messages = [{"role": "system", "content": content}, *messages]
+    return messages
+
+
+def _checked(prompt: Any, data: Data) -> Messages:
+    def refuse(why: str, instead: str) -> DataError:
+        return DataError(f"a prompt of {data.source}", why, instead)
+
+    if not isinstance(prompt, list) or not prompt:
+        raise refuse(f"it is {prompt!r:.60}, neither text nor messages", "text, or [{role: user, content: …}]")
+    if not all(isinstance(message, dict) and {"role", "content"} <= set(message) for message in prompt):
+        raise refuse("its messages lack a role or a content", "[{role: user, content: …}]")
+    if data.prompt_template is not None:
+        raise refuse("it is a conversation already, and `prompt_template` fills text", "leave `prompt_template` out")
+    return list(prompt)
+
+
+def _fill(data: Data, row: Row) -> str:
+    if data.prompt_template is None:
+        return str(row["prompt"])
+    try:
+        return data.prompt_template.format(**row)
+    except (KeyError, IndexError, ValueError, AttributeError) as error:
+        raise DataError(
+            f"prompt_template: {data.prompt_template!r}",
+            f"it cannot be filled: {error!r}",
+            f"{{…}} around one of: {', '.join(row)}",
+        ) from None
