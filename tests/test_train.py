@@ -119,7 +119,8 @@ def test_rewards_of_ones_own_from_a_model_of_ones_own(short_run: Path, tmp_path:
     assert "rewards/brief/mean" in first
     AutoModelForImageTextToText.from_pretrained(run / "model")
     card = (run / "model" / "README.md").read_text()
-    assert f"base_model: {short_run / 'model'}" in card
+    assert "base_model:" not in card  # a folder of one's own is no name on the hub
+    assert f"from\n{short_run / 'model'}" in card
 
 
 @pytest.mark.parametrize("lora", ["", ", lora: {r: 4}"])
@@ -146,7 +147,8 @@ def test_what_is_frozen_stays(short_run: Path, tmp_path: Path, lora: str) -> Non
 )
 def test_a_reward_that_breaks_on_what_the_model_writes(short_run: Path, tmp_path: Path, body: str, said: str) -> None:
     (tmp_path / "mine.py").write_text(
-        f"from rlperc import reward\n@reward()\ndef mine(completion):\n    if completion.tokens:\n        {body}\n    return 0\n"
+        "from rlperc import reward\n@reward()\ndef mine(completion):\n"
+        f"    if completion.text and not completion.answer:\n        {body}\n    return 0\n"
     )
     done = rlperc("train", mine(tmp_path, short_run / "model", "[{use: ./mine.py}]"), cwd=tmp_path)
     assert done.returncode == 2
@@ -164,7 +166,7 @@ def test_a_reward_that_breaks_on_what_the_model_writes(short_run: Path, tmp_path
     [
         ({"model": Path("/nowhere/model")}, "the model '/nowhere/model'"),
         ({"adapt": "{freeze: [ears]}"}, "no parameter of this model belongs to it"),
-        ({"train": ", learning_rate: fast"}, "the key 'learning_rate' stands twice"),
+        ({"train": ", warmup_steps: many"}, "GRPOConfig takes"),
         ({"train": ", multi_objective: 1"}, "did you mean 'multi_objective_aggregation'"),
         ({"train": ", lr_scheduler_type: zigzag"}, "zigzag"),
         ({"evaluate": "report_to: wndb"}, "report_to: wndb"),
