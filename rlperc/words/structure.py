@@ -22,7 +22,7 @@ def read_json(text: str) -> Any | None:
     if len(text) > MAX_CHARACTERS:
         return None
     try:
-        return json.loads(text, parse_constant=_refuse, parse_float=_finite, parse_int=_bounded_int)
+        return _DECODER.decode(text)
     except (ValueError, RecursionError):
         return None
 
@@ -75,3 +75,7 @@ def _bounded_int(text: str) -> int:
     if len(text) > 100:
         raise ValueError("an integer of more than 100 digits")
     return int(text)
+
+
+# Made once: json.loads would make one for every call that has hooks.
+_DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite, parse_int=_bounded_int)
