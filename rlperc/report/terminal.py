@@ -44,12 +44,12 @@ def _show_sample(folder: RunFolder, index: int, sample: dict[str, Any], console:
     console.print(Text(f"sample {index + 1}: {_printable(sample['prompt'])}", style="bold"))
     if console.color_system is not None:
         for file in sample["images"]:
-            console.print(half_blocks(Image.open(folder.path / file)))
+            console.print(half_blocks(Image.open(folder.path / file)), end="")
     truth = [f"{name} {sample[name]}" for name in ("perception", "answer") if sample.get(name) is not None]
     console.print(Text(_printable(f"  truth   {', '.join(truth)}")))
     for label, response in sample["responses"].items():
         if label != "random":
-            console.print(Text(f"  {label:7} {_printable(response['text'])[:200]}"))
+            console.print(Text(f"  {label:7} {_printable(response['text'])[:200]}"), soft_wrap=True)
 
 
 def _printable(text: str) -> str:
