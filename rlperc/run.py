@@ -274,4 +274,4 @@ def quiet(tiny: bool) -> None:
     if tiny:
         transformers.utils.logging.disable_progress_bar()
     # TRL 1.16 still uses transformers' old name for activation checkpointing, at every generation.
-    warnings.filterwarnings("ignore", message=".*gradient_checkpointing. is deprecated", category=FutureWarning)
+    warnings.filterwarnings("ignore", message=r".*gradient_checkpointing\w*. is deprecated", category=FutureWarning)

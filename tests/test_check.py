@@ -193,6 +193,10 @@ def test_measuring_what_was_trained_on_is_noted(tmp_path: Path, capsys: pytest.C
     assert "note" not in capsys.readouterr().out
 
 
+def test_a_model_folder_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert "no config.json" in refused(["check", recipe(tmp_path), f"model.name={tmp_path}/nope"], capsys)
+
+
 def test_measures_are_fractions(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     (tmp_path / "mine.py").write_text("from rlperc import reward\n@reward(range=(-1, 1))\ndef mine(completion):\n    return 0\n")
     file = recipe(tmp_path, "{use: ./mine.py}")

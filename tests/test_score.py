@@ -56,6 +56,7 @@ def test_a_recipes_rewards(file: Path, tmp_path: Path, capsys: pytest.CaptureFix
     ("content", "rewards", "message"),
     [
         (None, "answer_number", "no such file"),
+        ("", "answer_number", "it holds no lines"),
         ("{\n", "answer_number", "line 1"),
         ('{"text": "x"}\n', "format_tags", "no text under 'completion'"),
         ('{"completion": "x"}\n', "answer_number", "needs the column 'answer'"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,6 +27,7 @@ def check_recipe(recipe: Recipe) -> list[str]:
         UserError: the recipe cannot run as it is.
     """
     notes: list[str] = []
+    _check_model(str(recipe.stages[0].model.name or ""))
     for stage in recipe.stages:
         notes += check_options(stage)
         row, note = _row(stage.data)
@@ -38,6 +40,14 @@ def check_recipe(recipe: Recipe) -> list[str]:
     if recipe.evaluate is not None:
         notes += _check_evaluate(recipe, recipe.evaluate)
     return list(dict.fromkeys(notes))
+
+
+def _check_model(name: str) -> None:
+    """Only a folder can be looked at here; a hub name is looked up when training starts."""
+    if name.startswith("/") and not (Path(name) / "config.json").is_file():
+        raise RecipeError(
+            f"the model '{name}'", "there is no config.json in such a folder", "model: {name: a hub name, or a model's folder}"
+        )
 
 
 def _row(data: Data) -> tuple[Row | None, str]:

@@ -55,6 +55,8 @@ def score_file(
     if out is not None and not out.parent.is_dir():
         raise DataError(f"writing {out}", f"there is no folder {out.parent}", "--out in a folder that exists")
     rows = list(_read(file))
+    if not rows:
+        raise DataError(f"scoring {file}", "it holds no lines", '{"completion": "…"}')
     for reward, settings in rewards:
         _check(reward, settings, rows, file)
     scored = [_score(row, rewards, tags) for row in rows]
@@ -88,7 +90,7 @@ def _check(reward: Reward, settings: Mapping[str, Any], rows: list[dict[str, Any
             f"`rlperc score` with '{reward.name}'", "it is a plain TRL function, which needs a trainer", "one marked with @reward"
         )
     check_settings(reward, settings)
-    columns = set.intersection(*(set(row) for row in rows)) if rows else set(reward.columns)
+    columns = set.intersection(*(set(row) for row in rows))
     check_columns(reward, sorted(columns), str(file))
 
 
