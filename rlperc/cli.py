@@ -18,12 +18,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     run: Callable[[argparse.Namespace], int] = options.run
     try:
-        return run(options)
+        code = run(options)
+        sys.stdout.flush()
+        return code
     except UserError as error:
         if _first_process() or os.environ.get("LOCAL_RANK", "0") == "0" or isinstance(error, RewardError):
             rank = "" if _first_process() else f" [rank {os.environ['RANK']}]"
             print(f"rlperc{rank}: {error}", file=sys.stderr)
         return USERS_FAULT
+    except BrokenPipeError:  # `| head` has read enough; what is left in the buffer goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
     except KeyboardInterrupt:
         if _first_process():
             print("rlperc: interrupted", file=sys.stderr)
@@ -144,6 +149,8 @@ def _score(options: argparse.Namespace) -> int:
         mean = "–" if tally.mean is None else f"{tally.mean:.4f}"
         interval = f" [{tally.interval[0]:.4f}, {tally.interval[1]:.4f}]" if tally.interval else ""
         print(f"{tally.name:20} mean {mean}{interval}  values {tally.values}  skips {tally.skips}  errors {tally.errors}")
+        if tally.errors:
+            print(f"{'':20} the first error: {tally.first_error}")
     return DONE
 
 

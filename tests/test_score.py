@@ -30,7 +30,9 @@ def test_one_line_for_each_completion_in_order(file: Path, tmp_path: Path, capsy
     assert " ".join(printed[0].split()) == "answer_number mean 0.5000 [0.0945, 0.9055] values 2 skips 1 errors 0"
 
 
-def test_a_reward_that_raises_on_one_completion_does_not_take_the_rest(file: Path, tmp_path: Path) -> None:
+def test_a_reward_that_raises_on_one_completion_does_not_take_the_rest(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     plugin = tmp_path / "mine.py"
     plugin.write_text(
         "from rlperc import reward\n@reward()\ndef mine(completion):\n    return 1 / (int(completion.answer) - 4)\n"
@@ -40,6 +42,7 @@ def test_a_reward_that_raises_on_one_completion_does_not_take_the_rest(file: Pat
     scored = [json.loads(line) for line in out.read_text().splitlines()]
     assert [line["status"]["mine"] for line in scored] == ["error", "value", "value"]
     assert "line 4: ZeroDivisionError" in scored[0]["why"]["mine"]
+    assert "the first error: it raised line 4: ZeroDivisionError" in capsys.readouterr().out
 
 
 def test_a_recipes_rewards(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

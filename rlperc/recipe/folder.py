@@ -92,7 +92,10 @@ class RunFolder:
         """The summary. Raises DataError where the folder holds no run."""
         if not self.summary.is_file():
             raise DataError(f"the run {self.path}", "it has no summary.json, so it is not a run's folder", "runs/NAME")
-        summary: dict[str, Any] = json.loads(self.summary.read_text(encoding="utf-8"))
+        try:
+            summary: dict[str, Any] = json.loads(self.summary.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise DataError(f"the run {self.path}", f"its summary.json is not JSON: {error}", "runs/NAME") from None
         if not {"status", "eval", "coupling", "curve"} <= set(summary):
             raise DataError(f"the run {self.path}", "its summary.json is not one that rlperc wrote", "runs/NAME")
         return summary

@@ -217,6 +217,7 @@ def _explain(error: ValidationError, raw: Any, file: Path) -> RecipeError:
         return RecipeError(f"the recipe {file}", f"'{where}' is missing", f"{where}: …")
     given = first.get("input")
     shown = f"'{where}: {given}'" if isinstance(given, str | int | float | bool | None) else f"'{where}'"
+    shown = shown if where else f"the recipe {file}"
     return RecipeError(shown, first["msg"].removeprefix("Value error, "), _expected(first))
 
 

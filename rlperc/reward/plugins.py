@@ -123,7 +123,8 @@ def blame(error: BaseException, path: Path | str) -> str:
 def _named(module: ModuleType, name: str, origin: str) -> Callable[..., Any]:
     function: Callable[..., Any] | None = getattr(module, name, None)
     if function is None or not callable(function):
-        functions = [n for n, f in vars(module).items() if inspect.isfunction(f) and not n.startswith("_")]
+        own = [f for f in vars(module).values() if inspect.isfunction(f) and f.__module__ == module.__name__]
+        functions = [f.__name__ for f in own if not f.__name__.startswith("_")]
         raise PluginError(f"the reward '{name}' in {origin}", "no function there has that name", did_you_mean(name, functions))
     return function
 

@@ -99,7 +99,7 @@ def guard(reward: Reward, call: Callable[..., Any], *args: Any, **kwargs: Any) -
     """Call user code; whatever it raises becomes one readable RewardError."""
     try:
         return call(*args, **kwargs)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise RewardError(
             f"scoring with the reward '{reward.name}' ({reward.origin})",
             f"it raised {blame(error, reward.origin)}",

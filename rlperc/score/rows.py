@@ -27,6 +27,7 @@ class Tally:
     values: int
     skips: int
     errors: int
+    first_error: str
 
 
 def score_file(
@@ -61,8 +62,15 @@ def score_file(
         _check(reward, settings, rows, file)
     scored = [_score(row, rewards, tags) for row in rows]
     if out is not None:
-        out.write_text("".join(json.dumps(one, ensure_ascii=False) + "\n" for one in scored), encoding="utf-8")
+        _write(out, scored)
     return [_tally(reward, scored) for reward, _ in rewards]
+
+
+def _write(out: Path, scored: list[Scored]) -> None:
+    try:
+        out.write_text("".join(json.dumps(one, ensure_ascii=False) + "\n" for one in scored), encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"writing {out}", str(error), "--out where a file can be written") from None
 
 
 def _read(file: Path) -> Iterator[dict[str, Any]]:
@@ -125,4 +133,5 @@ def _tally(reward: Reward, scored: list[Scored]) -> Tally:
         values=len(values),
         skips=states.count("skip"),
         errors=states.count("error"),
+        first_error=next((one["why"][reward.name] for one in scored if one["status"][reward.name] == "error"), ""),
     )

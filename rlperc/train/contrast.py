@@ -19,6 +19,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from rlperc.errors import DataError
 from rlperc.recipe.rows import row_images
 from rlperc.train.callbacks import dress
+from rlperc.train.options import training
 from rlperc.words.structure import canonical, read_grid
 
 TEMPERATURE = 0.1
@@ -41,7 +42,8 @@ def train_contrast(
         callbacks=list(callbacks),
     )
     dress(trainer, "contrast")
-    trainer.train()
+    with training("contrast"):
+        trainer.train()
 
 
 class CellContrast(nn.Module):

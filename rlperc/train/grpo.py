@@ -12,7 +12,7 @@ from trl import GRPOConfig
 from rlperc.reward.trl import TrlReward
 from rlperc.score.coupling import Coupling
 from rlperc.train.callbacks import dress
-from rlperc.train.options import refusals
+from rlperc.train.options import refusals, training
 from rlperc.train.trl_overrides import RlpercGRPOTrainer
 
 
@@ -37,5 +37,6 @@ def train_grpo(
             peft_config=peft_config,
         )
     dress(trainer, "grpo")
-    trainer.train()
+    with training("grpo"):
+        trainer.train()
     return trainer.accelerator.unwrap_model(trainer.model), trainer.coupling

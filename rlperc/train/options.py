@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,3 +64,17 @@ def refusals(asked: str, instead: str) -> Iterator[None]:
         yield
     except (ValueError, TypeError, NotImplementedError, RuntimeError, ImportError) as error:
         raise RecipeError(asked, " ".join(str(error).split()), instead) from error
+
+
+@contextmanager
+def training(stage: str) -> Iterator[None]:
+    """What the host refuses only once it runs, such as an unknown `loss_type`, is the recipe's fault too.
+
+    Only a ValueError is taken for that, and its place is kept in the message.
+    """
+    try:
+        yield
+    except ValueError as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(frame.filename).name}, line {frame.lineno}"
+        raise RecipeError(f"training ({stage})", f"{error} ({where})", "options under `train:` that the host accepts") from error

@@ -11,7 +11,7 @@ from trl import SFTConfig, SFTTrainer
 
 from rlperc.train.callbacks import dress
 from rlperc.train.data import with_completions
-from rlperc.train.options import refusals
+from rlperc.train.options import refusals, training
 
 
 def train_sft(
@@ -34,5 +34,6 @@ def train_sft(
             peft_config=peft_config,
         )
     dress(trainer, "sft")
-    trainer.train()
+    with training("sft"):
+        trainer.train()
     return trainer.accelerator.unwrap_model(trainer.model)
