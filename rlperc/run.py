@@ -182,6 +182,9 @@ class Run:
             self.judged[label] = self._judge(self.examiner, label, source, stage)
         self.summary["eval"][label] = summarize(self.judged[label])
         self.folder.log("eval", model=label, **self.summary["eval"][label])
+        if self.folder.writes:
+            rows = self.examiner.exam.rows
+            self.summary["samples"] = write_samples(self.folder, rows, self.judged, self.examiner.samples)
         self._save()
 
     def _judge(self, examiner: Examiner, label: str, source: str | Path, stage: Stage) -> list[Judged]:
@@ -208,9 +211,6 @@ class Run:
 
     def _save(self) -> None:
         self.summary |= {"seconds": time.monotonic() - self.began, "peak_memory_mib": peak_memory()}
-        if self.examiner is not None and self.judged and self.folder.writes:
-            rows = self.examiner.exam.rows
-            self.summary["samples"] = write_samples(self.folder, rows, self.judged, self.examiner.samples)
         self.folder.write_json(self.folder.summary, self.summary)
 
 

@@ -18,8 +18,6 @@ from rlperc.reward.runner import run_reward
 from rlperc.score.intervals import wilson
 from rlperc.words.response import Completion, Tags, read_response
 
-Row = dict[str, Any]
-
 
 @dataclass(frozen=True)
 class Measures:

@@ -9,9 +9,9 @@ from typing import Any
 from rlperc.errors import DataError, RecipeError
 from rlperc.recipe.batches import check_batches
 from rlperc.recipe.options import check_options
-from rlperc.recipe.peek import Row, first_row, with_pictures
+from rlperc.recipe.peek import first_row, with_pictures
 from rlperc.recipe.rewards import LoadedReward, answer_use, load_rewards, trl_functions
-from rlperc.recipe.rows import text_columns
+from rlperc.recipe.rows import Row, check_prompt, text_columns
 from rlperc.recipe.schema import RL_KINDS, Data, Evaluate, Recipe, Stage
 from rlperc.reward.plugins import find_reward
 from rlperc.reward.runner import check_columns, check_settings
@@ -54,12 +54,7 @@ def _row(data: Data) -> tuple[Row | None, str]:
     row, note = first_row(data)
     if row is None:
         return None, note
-    if "prompt" not in row:
-        raise DataError(
-            f"the rows of {data.source}",
-            f"they have no column 'prompt'; they have {', '.join(row)}",
-            "columns: {prompt: the column that holds the question}",
-        )
+    check_prompt(data, row)
     return {**row, **text_columns(data, row)}, ""
 
 

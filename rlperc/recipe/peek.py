@@ -11,10 +11,9 @@ from typing import Any
 from PIL import Image
 
 from rlperc.errors import DataError, did_you_mean
+from rlperc.recipe.rows import Row, check_mapped
 from rlperc.recipe.schema import Data
 from rlperc.worlds import check_knobs, load_world
-
-Row = dict[str, Any]
 
 
 def first_row(data: Data) -> tuple[Row | None, str]:
@@ -88,9 +87,7 @@ def _of_arrow(stored: Path, data: Data) -> Row:
 
 
 def _renamed(row: Row, data: Data) -> Row:
-    for theirs in data.columns.values():
-        if theirs not in row:
-            raise DataError(f"the column '{theirs}' of {data.source}", "it has none of that name", did_you_mean(theirs, row))
+    check_mapped(data, row)
     renamed = {theirs: ours for ours, theirs in data.columns.items()}
     kept = {name: value for name, value in row.items() if name in renamed or name not in data.columns}
     return {renamed.get(name, name): value for name, value in kept.items()}

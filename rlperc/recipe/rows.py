@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-from rlperc.errors import DataError
+from rlperc.errors import DataError, did_you_mean
 from rlperc.recipe.schema import Data
 from rlperc.words.structure import canonical
 
@@ -13,6 +14,23 @@ Messages = list[dict[str, Any]]
 IMAGE_COLUMNS = ("image", "images")
 # Columns that rewards read as text, though data may well hold numbers or nested lists there.
 TEXT_COLUMNS = ("answer", "perception", "response")
+
+
+def check_mapped(data: Data, names: Iterable[str]) -> None:
+    """Hold the names under `columns` to those the data has. Raises DataError."""
+    for theirs in data.columns.values():
+        if theirs not in names:
+            raise DataError(f"the column '{theirs}' of {data.source}", "it has none of that name", did_you_mean(theirs, names))
+
+
+def check_prompt(data: Data, names: Iterable[str]) -> None:
+    """Hold the columns, under our names, to having a prompt. Raises DataError."""
+    if "prompt" not in names:
+        raise DataError(
+            f"the rows of {data.source}",
+            f"they have no column 'prompt'; they have {', '.join(names)}",
+            "columns: {prompt: the column that holds the question}",
+        )
 
 
 def text_columns(data: Data, row: Row) -> Row:

@@ -9,6 +9,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from rlperc.recipe.folder import RunFolder
+from rlperc.recipe.schema import RL_KINDS
 from rlperc.report.numbers import table
 
 
@@ -17,7 +18,7 @@ def write_card(folder: RunFolder) -> None:
     summary = folder.read_summary()
     text = folder.recipe.read_text(encoding="utf-8")
     recipe = yaml.safe_load(text)
-    rewards = {reward["use"]: reward for stage in recipe["stages"] if stage["kind"] == "grpo" for reward in stage["rewards"]}
+    rewards = {reward["use"]: reward for stage in recipe["stages"] if stage["kind"] in RL_KINDS for reward in stage["rewards"]}
     environment = Environment(loader=PackageLoader("rlperc.report"), autoescape=False, undefined=StrictUndefined)  # noqa: S701 - Markdown
     card = environment.get_template("card.md").render(
         summary=summary,

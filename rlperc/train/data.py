@@ -20,7 +20,7 @@ from datasets.exceptions import DatasetsError
 from tqdm.auto import tqdm
 
 from rlperc.errors import DataError, did_you_mean
-from rlperc.recipe.rows import IMAGE_COLUMNS, TEXT_COLUMNS, text_columns
+from rlperc.recipe.rows import IMAGE_COLUMNS, TEXT_COLUMNS, check_mapped, check_prompt, text_columns
 from rlperc.recipe.schema import Data
 from rlperc.train.images import with_images
 from rlperc.words.response import Tags
@@ -55,12 +55,7 @@ def load_rows(data: Data, seed: int, tags: Tags | None = None) -> Dataset:
     if data.world is not None:
         return _from_world(data, seed, tags)
     rows = _renamed(_stored(data), data)
-    if "prompt" not in rows.column_names:
-        raise DataError(
-            f"training on {data.source}",
-            f"it has no column 'prompt'; it has {', '.join(rows.column_names)}",
-            "columns: {prompt: the column that holds the question}",
-        )
+    check_prompt(data, rows.column_names)
     if data.rows is not None and data.rows < len(rows):
         rows = rows.shuffle(seed=seed).select(range(data.rows))
     return _converted(with_images(rows, data), data)
@@ -137,11 +132,8 @@ def _of_split(stored: Dataset | DatasetDict, data: Data) -> Dataset:
 
 
 def _renamed(rows: Dataset, data: Data) -> Dataset:
+    check_mapped(data, rows.column_names)
     for ours, theirs in data.columns.items():
-        if theirs not in rows.column_names:
-            raise DataError(
-                f"the column '{theirs}' of {data.source}", "it has none of that name", did_you_mean(theirs, rows.column_names)
-            )
         if ours != theirs and ours in rows.column_names:
             rows = rows.remove_columns(ours)
     return rows.rename_columns({theirs: ours for ours, theirs in data.columns.items() if ours != theirs})
