@@ -1,6 +1,7 @@
 """Finding rewards and loading them. The folder is the registry: one file, one reward, one name.
 
-A reward is named `box_iou` (the collection), `./file.py` or `./file.py:function`, or `package.module:function`.
+A reward is named `box_iou` (the collection, or an installed package's entry point in the group `rlperc.rewards`),
+`./file.py` or `./file.py:function`, or `package.module:function`.
 """
 
 from __future__ import annotations
@@ -8,17 +9,21 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib
+import importlib.metadata
 import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from rlperc.errors import PluginError, did_you_mean
+from rlperc.reward.adapters import adapt, is_reward_class
 from rlperc.reward.contract import Reward, describe, is_marked
+
+ENTRY_POINTS = "rlperc.rewards"
 
 
 def bundled(kind: str) -> Path:
@@ -48,10 +53,22 @@ def find_reward(use: str, base: Path | None = None) -> Reward:
         return _from_file(path, function)
     if ":" in use:
         return _from_module(use)
-    known = collection()
+    known = _named_rewards()
     if use not in known:
-        raise PluginError(f"the reward '{use}'", "the collection has none of that name", _instead(use, known))
-    return _from_file(known[use], None)
+        why = "neither the collection nor an installed package has one of that name"
+        raise PluginError(f"the reward '{use}'", why, _instead(use, known))
+    if len(known[use]) > 1:
+        several = f"there are several: {', '.join(known[use])}"
+        raise PluginError(f"the reward '{use}'", several, "its file, or package.module:function")
+    return find_reward(known[use][0])
+
+
+def _named_rewards() -> dict[str, list[str]]:
+    """Every name, with what stands behind it: files of the collection, functions that installed packages announce."""
+    known = {name: [str(file)] for name, file in collection().items()}
+    for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        known.setdefault(entry.name, []).append(entry.value)
+    return known
 
 
 def split_path(use: str, base: Path | None) -> tuple[Path | None, str | None]:
@@ -63,7 +80,7 @@ def split_path(use: str, base: Path | None) -> tuple[Path | None, str | None]:
     return ((base or Path.cwd()) / path).resolve(), function or None
 
 
-def _instead(use: str, known: dict[str, Path]) -> str:
+def _instead(use: str, known: Iterable[str]) -> str:
     return f"{did_you_mean(use, known)} A reward of your own is named by its path: ./{use}.py"
 
 
@@ -72,18 +89,18 @@ def _from_file(path: Path, name: str | None) -> Reward:
         raise PluginError(f"the reward file {path}", "there is no such file", "a path that counts from the recipe")
     module = _load_file(path)
     function = _named(module, name, str(path)) if name else _the_one_reward(module, path)
-    return describe(function, str(path))
+    return describe(adapt(function), str(path), f"{path}:{function.__name__}")
 
 
 def _from_module(use: str) -> Reward:
     name, _, attribute = use.partition(":")
     try:
         module = importlib.import_module(name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PluginError(
             f"the reward '{use}'", f"{name or 'nothing'} cannot be imported: {error}", "package.module:function, installed here"
         ) from error
-    return describe(_named(module, attribute, name), use)
+    return describe(adapt(_named(module, attribute, name)), use, use)
 
 
 @functools.cache
@@ -101,7 +118,7 @@ def _load_file(path: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise PluginError(
             f"the reward file {path}",
@@ -129,11 +146,15 @@ def _named(module: ModuleType, name: str, origin: str) -> Callable[..., Any]:
     return function
 
 
+def _is_function(thing: Any) -> bool:
+    return inspect.isfunction(thing) or is_reward_class(thing)
+
+
 def _the_one_reward(module: ModuleType, path: Path) -> Callable[..., Any]:
     """The file's only reward: the one marked with @reward, or else its only public function (TRL's style)."""
-    own = [f for f in vars(module).values() if inspect.isfunction(f) and f.__module__ == module.__name__]
+    own = [f for f in vars(module).values() if _is_function(f) and f.__module__ == module.__name__]
     marked = [f for f in own if is_marked(f)]
-    candidates = marked or [f for f in own if not f.__name__.startswith("_")]
+    candidates: list[Callable[..., Any]] = marked or [f for f in own if not f.__name__.startswith("_")]
     if len(candidates) == 1:
         return candidates[0]
     names = ", ".join(f.__name__ for f in candidates)

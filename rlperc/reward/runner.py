@@ -1,32 +1,196 @@
-"""Running a reward over completions: a value, None because of the row, or an error; never mixed."""
+"""Running a reward over completions: in this process or in workers, and what becomes of its faults."""
 
 from __future__ import annotations
 
 import inspect
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import os
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, Literal
 
-from rlperc.errors import RecipeError, RewardError, did_you_mean
-from rlperc.reward.contract import Reward, Score
-from rlperc.reward.plugins import blame
+from rlperc.errors import MissingPackageError, RecipeError, RewardError, did_you_mean
+from rlperc.reward.attempt import Outcome, attempt, attempt_call, attempt_concurrently, attempt_many
+from rlperc.reward.contract import Reward, Scorer
+from rlperc.reward.isolation import Isolated
 from rlperc.words.response import Completion
 
-Status = Literal["value", "skip"]
+OnError = Literal["stop", "skip", "zero"]
+Group = Sequence[int]
+# Below that many completions a share of faults says little.
+ENOUGH_TO_JUDGE = 50
+DEFAULT_MEMORY_MIB = 4096
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a reward made of one completion. `value` is None exactly where the status is `skip`."""
+class Handling:
+    """How a reward is run, and what becomes of its faults.
 
-    value: float | None
-    why: str = ""
+    `on_error`: `stop` the run; `skip` that completion for this reward; or give it `zero`. A fault share above
+    `max_error_share` stops the run all the same. `timeout_s` is for one call, and None means the reward's own. `isolate`
+    None means: in worker processes unless the reward declares itself bounded. `workers` 0 means as many as there are
+    cores for this process, up to 4. `memory_mib` is a worker's.
+    """
 
-    @property
-    def status(self) -> Status:
-        """`skip` where the row is not this reward's."""
-        return "skip" if self.value is None else "value"
+    on_error: OnError = "stop"
+    max_error_share: float = 0.1
+    timeout_s: float | None = None
+    isolate: bool | None = None
+    workers: int = 0
+    memory_mib: int = DEFAULT_MEMORY_MIB
+
+
+class RewardRunner:
+    """One reward with its settings, run as its handling says. Counts what came of every completion."""
+
+    def __init__(self, reward: Reward, settings: Mapping[str, Any], handling: Handling | None = None) -> None:
+        self.reward, self.settings, self.handling = reward, settings, handling or Handling()
+        self.timeout_s = self.handling.timeout_s or reward.timeout_s
+        self.counts: Counter[str] = Counter()
+        self.seconds = 0.0
+        self.first_fault = ""
+        self._isolated = self._processes() if self._isolates() else None
+
+    def run(
+        self,
+        completions: Sequence[Completion],
+        columns: Mapping[str, Sequence[Any]],
+        groups: Iterable[Group] | None = None,
+        scorer: Scorer | None = None,
+    ) -> list[Outcome]:
+        """Score completions.
+
+        Args:
+            completions: what the model wrote.
+            columns: the data's columns, each as long as `completions`; what the reward does not read is left alone.
+            groups: the places of each prompt's completions; a reward of group scope needs them.
+            scorer: the training model, for a reward that asks for it.
+
+        Returns:
+            One outcome each, in order. Faults have no value under `skip`, and 0 under `zero`.
+
+        Raises:
+            RewardError: a fault under `stop`, or too many under another.
+            MissingPackageError: the reward needs a package that is not installed, whatever the handling says.
+        """
+        began = time.perf_counter()
+        taken = {name: columns[name] for name in self.reward.columns if name in columns}
+        match self.reward.scope:
+            case "completion":
+                outcomes = self._each(completions, taken)
+            case "group":
+                outcomes = self._groups(completions, taken, [*groups] if groups is not None else None)
+            case "batch":
+                extra = {"scorer": scorer} if self.reward.needs_scorer else {}
+                outcomes = self._together([(completions, {**taken, **extra})])
+        return self._settled(outcomes, began)
+
+    def run_trl(self, arguments: Mapping[str, Any], count: int) -> list[Outcome]:
+        """Run a plain TRL function on a whole batch, in this process, and hold it to TRL's contract."""
+        began = time.perf_counter()
+        return self._settled(attempt_call(self.reward, count, lambda: self.reward.function(**arguments)), began)
+
+    def close(self) -> None:
+        """End the worker processes, if there are any."""
+        if self._isolated is not None:
+            self._isolated.close()
+
+    def _isolates(self) -> bool:
+        """Whether in workers: a function that stands in no file, or asks for the trainer or its model, cannot be."""
+        here = self.reward.style == "trl" or self.reward.needs_scorer or not self.reward.use
+        if here and self.handling.isolate:
+            what = "the model" if self.reward.needs_scorer else "what TRL's trainer hands it"
+            raise RecipeError(
+                f"`isolate: true` for the reward '{self.reward.name}'",
+                f"it works on {what}, which stays in the training process",
+                'leave `isolate` out, or write it with @reward(scope="batch")',
+            )
+        return not here and (not self.reward.bounded if self.handling.isolate is None else self.handling.isolate)
+
+    def _processes(self) -> Isolated:
+        check_imports(self.reward)
+        workers = self.handling.workers or default_workers()
+        return Isolated(self.reward, self.settings, self.timeout_s, workers, self.handling.memory_mib)
+
+    def _each(self, completions: Sequence[Completion], columns: Mapping[str, Sequence[Any]]) -> list[Outcome]:
+        names = tuple(columns)
+        values = zip(*columns.values(), strict=True) if names else iter([()] * len(completions))
+        rows = [dict(zip(names, row, strict=True)) for row in values]
+        if self._isolated is not None:
+            return self._isolated.score(completions, rows)
+        if self.reward.is_async:
+            return attempt_concurrently(self.reward, completions, rows, self.settings, self.timeout_s)
+        reward, settings = self.reward, self.settings
+        return [attempt(reward, completion, row, settings) for completion, row in zip(completions, rows, strict=True)]
+
+    def _groups(
+        self, completions: Sequence[Completion], columns: Mapping[str, Sequence[Any]], groups: list[Group] | None
+    ) -> list[Outcome]:
+        if groups is None or sorted(place for group in groups for place in group) != list(range(len(completions))):
+            raise RewardError(
+                f"scoring with the reward '{self.reward.name}'",
+                "it compares the completions of a prompt, and it is not known which belong together",
+                "a `prompt_id` in each line of a file; whole groups of `num_generations` in training",
+            )
+        calls = [
+            ([completions[place] for place in group], {name: values[group[0]] for name, values in columns.items()})
+            for group in groups
+        ]
+        outcomes = self._together(calls)
+        places = [place for group in groups for place in group]
+        return [outcome for _, outcome in sorted(zip(places, outcomes, strict=True), key=lambda pair: pair[0])]
+
+    def _together(self, calls: Sequence[tuple[Sequence[Completion], Mapping[str, Any]]]) -> list[Outcome]:
+        if self._isolated is not None:
+            return self._isolated.score_together(calls)
+        return [outcome for call in calls for outcome in attempt_many(self.reward, *call, self.settings)]
+
+    def _settled(self, outcomes: list[Outcome], began: float) -> list[Outcome]:
+        self.seconds += time.perf_counter() - began
+        self.counts.update(outcome.status for outcome in outcomes)
+        fault = next((outcome for outcome in outcomes if outcome.is_fault), None)
+        if fault is None:
+            return outcomes
+        self.first_fault = self.first_fault or fault.why
+        self._judge(fault, sum(outcome.is_fault for outcome in outcomes), len(outcomes))
+        if self.handling.on_error == "skip":
+            return outcomes
+        low, high = self.reward.range
+        return [one._replace(value=min(max(0.0, low), high)) if one.is_fault else one for one in outcomes]
+
+    def _judge(self, fault: Outcome, faults: int, count: int) -> None:
+        asked = f"scoring with the reward '{self.reward.name}' ({self.reward.origin})"
+        if fault.status == "missing":
+            raise MissingPackageError(asked, fault.why, "pip install the package it imports")
+        if self.handling.on_error == "stop":
+            times = f" (and so on {faults} of {count} completions)" if faults > 1 else ""
+            raise RewardError(
+                asked,
+                f"{fault.why}{times}",
+                "a finite number for whatever a model may write, None where the row is not its own; or `on_error: skip`",
+            )
+        so_far, total = sum(self.counts.values()) - self.counts["value"] - self.counts["skip"], sum(self.counts.values())
+        if total >= ENOUGH_TO_JUDGE and so_far > self.handling.max_error_share * total:
+            raise RewardError(
+                asked,
+                f"it failed on {so_far} of {total} completions, the first time because {self.first_fault}",
+                f"a reward that works, or a `max_error_share` above {self.handling.max_error_share:g}",
+            )
+
+
+def default_workers() -> int:
+    """Workers for each isolated reward of this process: its share of the cores, up to 4."""
+    return max(1, min(4, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+
+
+def check_imports(reward: Reward) -> None:
+    """Refuse a reward whose declared imports are not installed. Raises MissingPackageError."""
+    for name in reward.imports:
+        package = name.partition(".")[0]
+        if find_spec(package) is None:
+            raise MissingPackageError(f"the reward '{reward.name}'", f"it needs {package}", f"pip install {package}")
 
 
 def check_settings(reward: Reward, settings: Mapping[str, Any]) -> None:
@@ -52,85 +216,3 @@ def check_columns(reward: Reward, available: Sequence[str], source: str) -> None
                 f"it needs the column '{column}'; the data has {', '.join(sorted(available))}",
                 f"data: {{columns: {{{column}: the column's name in the data}}}}",
             )
-
-
-def run_reward(
-    reward: Reward,
-    completions: Sequence[Completion],
-    columns: Mapping[str, Sequence[Any]],
-    settings: Mapping[str, Any],
-) -> list[Outcome]:
-    """Run a reward of our own style, one completion at a time.
-
-    Args:
-        reward: the reward.
-        completions: what the model wrote.
-        columns: the data's columns, each as long as `completions`.
-        settings: from the recipe.
-
-    Raises:
-        RewardError: it raised, or returned something that is not a finite score within its range, or None.
-    """
-    taken = [name for name in reward.columns if name in columns]
-    outcomes = []
-    for index, completion in enumerate(completions):
-        row = {name: columns[name][index] for name in taken}
-        returned = guard(reward, reward.function, completion, **row, **settings)
-        outcomes.append(_outcome(reward, returned))
-    return outcomes
-
-
-def run_trl_reward(reward: Reward, arguments: Mapping[str, Any], count: int) -> list[Outcome]:
-    """Run a plain TRL function on a whole batch, and hold it to TRL's contract: one number or None each.
-
-    Raises:
-        RewardError: it raised, or returned something else.
-    """
-    returned = guard(reward, reward.function, **arguments)
-    if isinstance(returned, str) or not isinstance(returned, Iterable):
-        raise _broke(reward, f"it returned {_shown(returned)} instead of a list")
-    returned = list(returned)
-    if len(returned) != count:
-        raise _broke(reward, f"it returned {len(returned)} scores for {count} completions")
-    return [_outcome(reward, value) for value in returned]
-
-
-def guard(reward: Reward, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call user code; whatever it raises becomes one readable RewardError."""
-    try:
-        return call(*args, **kwargs)
-    except (Exception, SystemExit) as error:
-        raise RewardError(
-            f"scoring with the reward '{reward.name}' ({reward.origin})",
-            f"it raised {blame(error, reward.origin)}",
-            "a number for whatever a model may write, None where the row is not this reward's",
-        ) from error
-
-
-def _outcome(reward: Reward, returned: Any) -> Outcome:
-    score = returned if isinstance(returned, Score) else Score(returned)
-    if score.value is None:
-        return Outcome(None, score.why)
-    try:
-        value = float(score.value)
-    except (TypeError, ValueError, OverflowError):
-        raise _broke(reward, f"it returned {_shown(returned)}, which is not a number") from None
-    if not math.isfinite(value):
-        raise _broke(reward, f"it returned {value}, which would silence the whole group's advantages")
-    low, high = reward.range
-    if not low <= value <= high:
-        raise _broke(reward, f"it returned {value}, outside its declared range {low:g} to {high:g}")
-    return Outcome(value, score.why)
-
-
-def _broke(reward: Reward, why: str) -> RewardError:
-    return RewardError(
-        f"scoring with the reward '{reward.name}' ({reward.origin})",
-        why,
-        "a finite number for each completion, or None where the row is not this reward's",
-    )
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "…"

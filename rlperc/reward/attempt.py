@@ -1,0 +1,161 @@
+"""One call of a reward: what comes of it is a value, a skip because of the row, or a fault; never an exception of ours."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import math
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Literal, NamedTuple
+
+from rlperc.reward.contract import Reward, Score
+from rlperc.reward.plugins import blame
+from rlperc.words.response import Completion
+
+Status = Literal["value", "skip", "error", "timeout", "nan", "inf", "missing"]
+# Calls of an async reward that wait at the same time, in one worker.
+CONCURRENT_CALLS = 32
+
+
+class Outcome(NamedTuple):
+    """What a reward made of one completion. `value` is None unless the status is `value`.
+
+    `skip`: the row is not this reward's. `error`: it raised or broke its contract. `timeout`: it took too long.
+    `nan`, `inf`: it returned that. `missing`: a package it needs is not installed.
+    """
+
+    status: Status
+    value: float | None = None
+    why: str = ""
+
+    @property
+    def is_fault(self) -> bool:
+        """Whether our side broke, rather than the model or the row."""
+        return self.status not in ("value", "skip")
+
+
+def attempt(reward: Reward, completion: Completion, row: Mapping[str, Any], settings: Mapping[str, Any]) -> Outcome:
+    """Score one completion with a reward of completion scope. Never raises for what the reward does."""
+    try:
+        returned = reward.function(completion, **row, **settings)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a user's code; what it raised is told
+        return _raised(reward, error)
+    return judged(reward, returned)
+
+
+def attempt_many(
+    reward: Reward, completions: Sequence[Completion], columns: Mapping[str, Any], settings: Mapping[str, Any]
+) -> list[Outcome]:
+    """Score a group or a batch in one call. Never raises for what the reward does.
+
+    Args:
+        reward: of group or batch scope.
+        completions: of one prompt, or of one batch.
+        columns: a group's row, or each column as a list.
+        settings: from the recipe.
+    """
+    return attempt_call(reward, len(completions), lambda: reward.function(completions, **columns, **settings))
+
+
+def attempt_call(reward: Reward, count: int, call: Callable[[], Any]) -> list[Outcome]:
+    """Make a call that scores `count` completions at once, and hold it to that: one number or None each."""
+    try:
+        returned = call()
+        if isinstance(returned, Coroutine):
+            returned = _in_a_loop(returned)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - as above
+        return [_raised(reward, error)] * count
+    if returned is None and reward.scope == "group":
+        return [Outcome("skip")] * count
+    if isinstance(returned, str) or not isinstance(returned, Iterable):
+        return [Outcome("error", None, f"it returned {_shown(returned)} instead of a list")] * count
+    returned = list(returned)
+    if len(returned) != count:
+        return [Outcome("error", None, f"it returned {len(returned)} scores for {count} completions")] * count
+    return [judged(reward, one) for one in returned]
+
+
+def attempt_concurrently(
+    reward: Reward,
+    completions: Sequence[Completion],
+    rows: Sequence[Mapping[str, Any]],
+    settings: Mapping[str, Any],
+    timeout_s: float,
+) -> list[Outcome]:
+    """Score completions with an async reward of completion scope, many waiting at once, each with its own time limit."""
+
+    async def everything() -> list[Outcome]:
+        places = asyncio.Semaphore(CONCURRENT_CALLS)
+
+        async def one(completion: Completion, row: Mapping[str, Any]) -> Outcome:
+            async with places:
+                limit = asyncio.timeout(timeout_s)
+                try:
+                    async with limit:
+                        returned = await reward.function(completion, **row, **settings)
+                except (Exception, SystemExit) as error:  # noqa: BLE001 - as above
+                    return too_slow(timeout_s) if limit.expired() else _raised(reward, error)
+                return judged(reward, returned)
+
+        return list(await asyncio.gather(*(one(c, r) for c, r in zip(completions, rows, strict=True))))
+
+    return list(_in_a_loop(everything()))
+
+
+def judged(reward: Reward, returned: Any) -> Outcome:
+    """Hold what a reward returned to its contract."""
+    value, why = (returned.value, returned.why) if isinstance(returned, Score) else (returned, "")
+    if value is None:
+        return Outcome("skip", None, why)
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return Outcome("error", None, f"it returned {_shown(returned)}, which is not a number")
+    if not math.isfinite(number):
+        kind: Status = "nan" if number != number else "inf"
+        return Outcome(kind, None, f"it returned {number}, which would silence the whole group's advantages")
+    low, high = reward.range
+    if not low <= number <= high:
+        return Outcome("error", None, f"it returned {number}, outside its declared range {low:g} to {high:g}")
+    return Outcome("value", number, why)
+
+
+def too_slow(timeout_s: float) -> Outcome:
+    """The outcome of a call that ran into its time limit."""
+    return Outcome("timeout", None, f"it took longer than its {timeout_s:g} s")
+
+
+def _raised(reward: Reward, error: BaseException) -> Outcome:
+    if isinstance(error, ImportError):
+        return Outcome("missing", None, str(error))
+    if isinstance(error, MemoryError):
+        return Outcome("error", None, "it ran out of its memory")
+    return Outcome("error", None, f"it raised {blame(error, reward.origin)}")
+
+
+def _in_a_loop(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run to the end, also where this thread already runs a loop (a notebook): in one thread of its own, with one loop.
+
+    The loop stays, because clients of servers keep connections that belong to it.
+    """
+    return _loop_thread().submit(_run, coroutine).result()
+
+
+def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    return _loop().run_until_complete(coroutine)
+
+
+@functools.cache
+def _loop_thread() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, thread_name_prefix="rlperc-async-rewards")
+
+
+@functools.cache
+def _loop() -> asyncio.AbstractEventLoop:
+    return asyncio.new_event_loop()
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"

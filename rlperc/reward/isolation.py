@@ -1,0 +1,136 @@
+"""A reward in processes of its own: no credentials, little memory, killed when it takes too long."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pickle
+import re
+import signal
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from rlperc.reward.attempt import CONCURRENT_CALLS, Outcome, too_slow
+from rlperc.reward.contract import Reward
+from rlperc.reward.worker import Assignment
+from rlperc.words.response import Completion
+
+_CREDENTIAL = re.compile(
+    r"TOKENS?(?![A-Z])|SECRET|PASSW|PASSPHRASE|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|(^|_)(KEY|PAT|AUTH|DSN|COOKIE)(_|$)",
+    re.IGNORECASE,
+)
+# A worker has one core; and a GPU is the trainer's.
+_WORKER_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+# The service is our own; if it does not answer by then, the pool itself is stuck.
+GRACE_S = 60.0
+STUCK = Outcome("timeout", None, "the process that isolates it did not answer")
+ENDED = Outcome("error", None, "the process that isolates it ended")
+
+
+class Isolated:
+    """A reward in worker processes. Started at the first call, ended by `close` or with this process."""
+
+    def __init__(self, reward: Reward, settings: Mapping[str, Any], timeout_s: float, workers: int, memory_mib: int) -> None:
+        self.reward = reward
+        path = [os.path.abspath(folder) for folder in sys.path]
+        self.assignment = Assignment(reward.use, dict(settings), timeout_s, workers, memory_mib, path)
+        self._service: _Service | None = None
+        self._one_at_a_time = threading.Lock()
+
+    def score(self, completions: Sequence[Completion], rows: Sequence[Mapping[str, Any]]) -> list[Outcome]:
+        """Score each completion with its row: one call each, or all waiting at once for an async reward."""
+        limit = self.assignment.timeout_s
+        if self.reward.is_async:
+            turns = -(-len(completions) // CONCURRENT_CALLS)
+            # Each call has its own limit on the worker's loop; this one is for a loop that is blocked.
+            outcomes = self._call([(completions, rows)], limit * turns + limit)
+            if set(outcomes) != {too_slow(limit * turns + limit)}:
+                return outcomes
+            # One of them held up the loop: by itself, each is judged by its own time alone.
+        return self._call([([one], [row]) for one, row in zip(completions, rows, strict=True)], limit)
+
+    def score_together(self, calls: Sequence[tuple[Sequence[Completion], Mapping[str, Any]]]) -> list[Outcome]:
+        """Score groups or batches, one call each; the outcomes of all of them, in order."""
+        return self._call(calls, self.assignment.timeout_s)
+
+    def close(self) -> None:
+        """End the processes. The next call would start new ones."""
+        if self._service is not None:
+            self._service.stop()
+            self._service = None
+
+    def _call(self, calls: Sequence[tuple[Sequence[Completion], Any]], limit: float) -> list[Outcome]:
+        jobs = [(pickle.dumps(call), len(call[0]), limit) for call in calls]
+        with self._one_at_a_time:
+            self._service = self._service or _Service(self.assignment, self.reward.imports)
+            try:
+                patience = limit * -(-len(jobs) // self.assignment.workers) + GRACE_S
+                answered = self._service.ask(jobs, patience)
+            except (EOFError, ConnectionError):
+                answered = None
+            except BaseException:  # interrupted: an answer that comes later must not be taken for another call's
+                self.close()
+                raise
+            if isinstance(answered, list):
+                return [Outcome(*outcome) for call in answered for outcome in call]
+            self.close()
+            return [STUCK if answered == "late" else ENDED] * sum(count for _, count, _ in jobs)
+
+
+class _Service:
+    """A running `rlperc.reward.service`, in a process group of its own."""
+
+    def __init__(self, assignment: Assignment, imports: tuple[str, ...]) -> None:
+        ours, theirs = Pipe()
+        with theirs:
+            self.process = subprocess.Popen(  # noqa: S603 - this interpreter, this package
+                # -P: a file of the user's that is called like a module of ours or of Python's must not stand in for it.
+                [sys.executable, "-P", "-m", "rlperc.reward.service", str(theirs.fileno())],
+                env=clean_environment(os.environ, assignment),
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=sys.stderr.fileno() if _has_descriptor(sys.stderr) else None,
+                start_new_session=True,
+            )
+        self.link: Connection = ours
+        self.stop = weakref.finalize(self, _stop, self.process, ours)
+        ours.send(assignment)
+        ours.send(imports)
+
+    def ask(self, jobs: list[tuple[bytes, int, float]], patience: float) -> list[list[Any]] | str:
+        """Send jobs and wait for their outcomes; "late" where they do not come."""
+        self.link.send(jobs)
+        if not self.link.poll(patience):
+            return "late"
+        answer: list[list[Any]] = json.loads(self.link.recv_bytes())
+        return answer
+
+
+def clean_environment(environment: Mapping[str, str], assignment: Assignment) -> dict[str, str]:
+    """The environment without what looks like a credential, but for the variables that settings `…_env` name."""
+    named = {value for name, value in assignment.settings.items() if name.endswith("_env") and value is not None}
+    kept = {name: value for name, value in environment.items() if name in named or not _CREDENTIAL.search(name)}
+    python_path = [str(Path(__file__).parents[2]), *filter(None, [kept.get("PYTHONPATH")])]
+    return {**kept, **_WORKER_ENVIRONMENT, "PYTHONPATH": os.pathsep.join(python_path)}
+
+
+def _stop(process: subprocess.Popen[bytes], link: Connection) -> None:
+    link.close()
+    with contextlib.suppress(ProcessLookupError):  # it has ended by itself
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _has_descriptor(stream: Any) -> bool:
+    try:
+        return isinstance(stream.fileno(), int)
+    except (AttributeError, OSError, ValueError):  # a notebook's stream
+        return False
