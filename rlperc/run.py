@@ -27,10 +27,11 @@ from rlperc.recipe.check import check_recipe
 from rlperc.recipe.environment import check_versions
 from rlperc.recipe.folder import RunFolder
 from rlperc.recipe.load import dump_recipe
-from rlperc.recipe.rewards import answer_use
+from rlperc.recipe.rewards import answer_use, handling
 from rlperc.recipe.schema import RL_KINDS, Data, Evaluate, Recipe, Stage
 from rlperc.report.card import write_card
 from rlperc.reward.plugins import find_reward
+from rlperc.reward.runner import RewardRunner
 from rlperc.score.coupling import Coupling
 from rlperc.train.callbacks import CurvePoints, MetricsToFile
 from rlperc.train.data import load_rows
@@ -91,6 +92,7 @@ class Run:
             "eval": {},
             "curve": [],
             "coupling": {},
+            "rewards": {},
             "stage_seconds": {},
         }
         self.examiner = Examiner(recipe, recipe.evaluate) if recipe.evaluate else None
@@ -159,15 +161,17 @@ class Run:
         callbacks: list[Any] = [MetricsToFile(self.folder, stage.name)]
         if stage.kind in RL_KINDS and self.examiner is not None and self.examiner.curve is not None:
             callbacks.append(self._curve(stage, processor, self.examiner, self.examiner.curve))
-        model, coupling = train_stage(self.recipe, stage, config, model, processor, rows, callbacks)
+        trained = train_stage(self.recipe, stage, config, model, processor, rows, callbacks)
         target = self.folder.model if stage is self.recipe.stages[-1] else self.folder.stage(stage.name) / "model"
         if self.folder.writes:
-            save_model(model, processor, target)
-        del model
+            save_model(trained.model, processor, target)
+        coupling, tallies = trained.coupling, trained.tallies
+        del model, trained
         release()
         self.state.wait_for_everyone()
         if coupling is not None:
             self._record_coupling(stage, coupling)
+            self._record_tallies(stage, tallies)
         self.summary["stage_seconds"][stage.name] = time.monotonic() - began
         self._save()
         return target
@@ -209,6 +213,13 @@ class Run:
         self.summary["coupling"][stage.name] = {"rewards": coupling.names, "matrix": matrix}
         self.folder.log("coupling", stage=stage.name, rewards=coupling.names, matrix=matrix)
 
+    def _record_tallies(self, stage: Stage, tallies: dict[str, dict[str, Any]]) -> None:
+        self.summary["rewards"][stage.name] = tallies
+        self.folder.log("rewards", stage=stage.name, **tallies)
+        for name, tally in tallies.items():
+            if not tally["counts"].get("value"):
+                self.say(f"warning: the reward '{name}' scored nothing in '{stage.name}': {dict(tally['counts'])}")
+
     def _save(self) -> None:
         self.summary |= {"seconds": time.monotonic() - self.began, "peak_memory_mib": peak_memory()}
         self.folder.write_json(self.folder.summary, self.summary)
@@ -231,9 +242,10 @@ class Examiner:
         self.exam = _exam(settings.data)
         self.curve = _exam(settings.curve.data, settings.curve.every) if settings.curve else None
         use = answer_use(recipe)
+        answer = RewardRunner(find_reward(use.use), use.with_, handling(use))
         has_truth = "perception" in self.exam.rows.column_names
-        perception = find_reward(settings.perception) if has_truth else None
-        self.measures = Measures(find_reward(use.use), use.with_, perception, recipe.tags)
+        perception = RewardRunner(find_reward(settings.perception), {}) if has_truth else None
+        self.measures = Measures(answer, perception, recipe.tags)
 
     def judge(self, model: Any, processor: Any, exam: Exam, label: str) -> list[Judged]:
         """Measure a model on an exam."""

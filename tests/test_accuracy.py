@@ -11,12 +11,13 @@ from rlperc.evaluate.generate import generate
 from rlperc.recipe.rows import row_images
 from rlperc.recipe.schema import Data, Evaluate, TinyModel
 from rlperc.reward.plugins import find_reward
+from rlperc.reward.runner import RewardRunner
 from rlperc.train.data import load_rows
 from rlperc.train.tiny import save_tiny_model
 from rlperc.words.response import Tags, read_response
 from rlperc.worlds import solve
 
-MEASURES = Measures(find_reward("answer_number"), {}, find_reward("perception_exact"), Tags())
+MEASURES = Measures(RewardRunner(find_reward("answer_number"), {}), RewardRunner(find_reward("perception_exact"), {}), Tags())
 ROWS = load_rows(Data(world="digits", rows=20, split="validation"), seed=3)
 IMAGES = [row_images(row) for row in ROWS]
 WITH_IMAGE = [True] * len(ROWS)

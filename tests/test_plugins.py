@@ -5,7 +5,7 @@ import pytest
 
 from rlperc.errors import PluginError
 from rlperc.reward.plugins import find_reward, split_path
-from rlperc.reward.runner import run_reward
+from rlperc.reward.runner import RewardRunner
 from rlperc.words.response import read_response
 
 GOOD = "from rlperc import reward\n@reward()\ndef {name}(completion, answer):\n    return 0.5\n"
@@ -22,7 +22,7 @@ def test_a_file_beside_the_recipe(tmp_path: Path) -> None:
     reward = find_reward("./mine.py", tmp_path)
     assert reward.name == "half"
     assert reward.columns == {"answer": True}
-    (outcome,) = run_reward(reward, [read_response("x")], {"answer": ["1"]}, {})
+    (outcome,) = RewardRunner(reward, {}).run([read_response("x")], {"answer": ["1"]})
     assert outcome.value == 0.5
 
 
@@ -57,6 +57,20 @@ def test_a_module(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         find_reward("some_package_of_rewards:pakced")
 
 
+def test_a_reward_that_an_installed_package_announces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plugin(tmp_path, GOOD.format(name="packed"), "announced_rewards.py")
+    info = tmp_path / "announced-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: announced\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[rlperc.rewards]\nbox_found = announced_rewards:packed\nanswer_number = announced_rewards:packed\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert find_reward("box_found").name == "packed"
+    with pytest.raises(PluginError, match=r"there are several: .*answer_number\.py, announced_rewards:packed"):
+        find_reward("answer_number")
+
+
 def test_a_plain_trl_function(tmp_path: Path) -> None:
     plugin(tmp_path, "def short(completions, answer, log_metric=None, **kwargs):\n    return [1.0 for _ in completions]\n")
     reward = find_reward("./mine.py", tmp_path)
@@ -73,7 +87,7 @@ def test_a_plain_trl_function(tmp_path: Path) -> None:
         ("from rlperc import reward\n@reward()\ndef f(text):\n    return 1\n", "the first parameter"),
         ("from rlperc import reward\n@reward()\ndef f(completion, *columns):\n    return 1\n", "each needs a name"),
         ("def f(text):\n    return 1\n", "neither marked with @reward nor a TRL reward function"),
-        ("async def f(completions, **kwargs):\n    return []\n", "async"),
+        ("import sys\nsys.exit(3)\n", "line 2: SystemExit: 3"),
     ],
 )
 def test_what_is_wrong_with_a_file(tmp_path: Path, text: str, message: str) -> None:

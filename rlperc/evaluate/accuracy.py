@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +13,7 @@ from tqdm.auto import tqdm
 from rlperc.evaluate.generate import generate
 from rlperc.recipe.rows import IMAGE_COLUMNS, row_images
 from rlperc.recipe.schema import Evaluate
-from rlperc.reward.contract import Reward
-from rlperc.reward.runner import run_reward
+from rlperc.reward.runner import RewardRunner
 from rlperc.score.intervals import wilson
 from rlperc.words.response import Completion, Tags, read_response
 
@@ -23,9 +22,8 @@ from rlperc.words.response import Completion, Tags, read_response
 class Measures:
     """The rewards that measure: `perception` is None where the data has no p*."""
 
-    answer: Reward
-    answer_settings: Mapping[str, Any]
-    perception: Reward | None
+    answer: RewardRunner
+    perception: RewardRunner | None
     tags: Tags
 
 
@@ -98,25 +96,23 @@ def _judge(
 
     responses = write(list(range(len(batch))), [""] * len(batch))
     read = [read_response(text, measures.tags) for text in responses]
-    a = _values(measures.answer, read, columns, measures.answer_settings)
+    a = _values(measures.answer, read, columns)
     a_p: list[float | None] = [None] * len(batch)
     a_r: list[float | None] = [None] * len(batch)
     known = [i for i, truth in enumerate(columns.get("perception", [])) if truth is not None]
     if measures.perception is not None and known:
-        a_p = _values(measures.perception, read, columns, {})
+        a_p = _values(measures.perception, read, columns)
         tag = measures.tags.perception
         reasoned = write(known, [f"<{tag}>{columns['perception'][i]}</{tag}>" for i in known])
         continued = [read_response(text, measures.tags) for text in reasoned]
         of_known = {name: [values[i] for i in known] for name, values in columns.items()}
-        for i, value in zip(known, _values(measures.answer, continued, of_known, measures.answer_settings), strict=True):
+        for i, value in zip(known, _values(measures.answer, continued, of_known), strict=True):
             a_r[i] = value
     return [Judged(*one) for one in zip(batch, responses, a, a_p, a_r, strict=True)]
 
 
-def _values(
-    reward: Reward, read: list[Completion], columns: dict[str, list[Any]], settings: Mapping[str, Any]
-) -> list[float | None]:
-    return [outcome.value for outcome in run_reward(reward, read, columns, settings)]
+def _values(runner: RewardRunner, read: list[Completion], columns: dict[str, list[Any]]) -> list[float | None]:
+    return [outcome.value for outcome in runner.run(read, columns)]
 
 
 def _gather(judged: list[Judged]) -> list[Judged]:

@@ -11,7 +11,7 @@ from rlperc.recipe.batches import check_batches
 from rlperc.recipe.options import check_options
 from rlperc.recipe.peek import first_row, with_pictures
 from rlperc.recipe.rewards import LoadedReward, answer_use, load_rewards, trl_functions
-from rlperc.recipe.rows import Row, check_prompt, text_columns
+from rlperc.recipe.rows import Row, check_prompt, text_columns, with_image_size
 from rlperc.recipe.schema import RL_KINDS, Data, Evaluate, Recipe, Stage
 from rlperc.reward.plugins import find_reward
 from rlperc.reward.runner import check_columns, check_settings
@@ -34,7 +34,7 @@ def check_recipe(recipe: Recipe) -> list[str]:
         notes += [note] if note else []
         if stage.kind in RL_KINDS:
             check_batches(stage, stage.data.rows if stage.data.world else None)
-            _check_rewards(load_rewards(stage), row, recipe, stage.data)
+            notes += _check_rewards(load_rewards(stage), row, recipe, stage)
         elif row is not None:
             _check_supervised(stage, row)
     if recipe.evaluate is not None:
@@ -58,25 +58,40 @@ def _row(data: Data) -> tuple[Row | None, str]:
     return {**row, **text_columns(data, row)}, ""
 
 
-def _check_rewards(loaded: list[LoadedReward], row: Row | None, recipe: Recipe, data: Data) -> None:
+def _check_rewards(loaded: list[LoadedReward], row: Row | None, recipe: Recipe, stage: Stage) -> list[str]:
     if row is None:
-        return
+        return []
     for one in loaded:
-        check_columns(one.reward, list(row), data.source)
-    _try(loaded, row, recipe, data)
+        check_columns(one.reward, list(row), stage.data.source)
+    tried = [one for one in loaded if not one.reward.needs_scorer and not one.use.with_.get("server")]
+    _try(tried, row, recipe, stage)
+    return [
+        f"stages.{stage.name}: the reward '{one.reward.name}' is not tried here, because it asks "
+        + ("the training model" if one.reward.needs_scorer else f"the server {one.use.with_['server']}")
+        for one in loaded
+        if one not in tried
+    ]
 
 
-def _try(loaded: list[LoadedReward], row: Row, recipe: Recipe, data: Data) -> None:
+def _try(loaded: list[LoadedReward], row: Row, recipe: Recipe, stage: Stage) -> None:
     """Score an empty response and the gold one: a reward that raises says so now, not after the model has loaded."""
-    texts = ["", str(row.get("response") or "")]
+    functions = trl_functions(loaded, recipe, stage, on_error="stop")
+    size = functions[0].group_size if functions else 1
+    texts = ["", *[str(row.get("response") or "")] * (size - 1)]
     ids = [[0] * max(1, len(text) // 4) for text in texts]  # as if every four letters were a token
     completions = [[{"role": "assistant", "content": text}] for text in texts]
-    columns: dict[str, Any] = {name: [value] * len(texts) for name, value in with_pictures(row, data).items()}
+    row = with_image_size(with_pictures(row, stage.data))
+    # Only the processor knows how it will resize; for a try, not at all will do.
+    row = {"resized_size": row.get("image_size"), **row}
+    columns: dict[str, Any] = {name: [value] * len(texts) for name, value in row.items()}
     prompts = columns.pop("prompt")
     state = SimpleNamespace(global_step=0, max_steps=1, epoch=0.0)
     extra = {"trainer_state": state, "log_extra": lambda *_: None, "log_metric": lambda *_: None}
-    for function in trl_functions(loaded, recipe):
-        function(prompts, completions, ids, **columns, **extra)
+    for function in functions:
+        try:
+            function(prompts, completions, ids, **columns, **extra)
+        finally:
+            function.runner.close()
 
 
 def _check_supervised(stage: Stage, row: Row) -> None:

@@ -10,8 +10,10 @@ from rlperc.errors import RecipeError
 from rlperc.recipe.schema import RL_KINDS, Recipe, RewardUse, Stage
 from rlperc.reward.contract import Reward
 from rlperc.reward.plugins import find_reward
-from rlperc.reward.runner import check_settings
+from rlperc.reward.runner import Handling, OnError, RewardRunner, check_imports, check_settings
 from rlperc.reward.trl import TrlReward
+
+TRL_NUM_GENERATIONS = 8
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ def trl_rewards(recipe: Recipe, stage: str | None = None) -> tuple[list[TrlRewar
     if found is None:
         raise RecipeError(f"the rewards of the stage '{stage}'", "the recipe has none of that name", "one of its RL stages")
     loaded = load_rewards(found)
-    return trl_functions(loaded, recipe), [one.use.weight for one in loaded]
+    return trl_functions(loaded, recipe, found), [one.use.weight for one in loaded]
 
 
 def load_rewards(stage: Stage) -> list[LoadedReward]:
@@ -54,12 +56,28 @@ def load_rewards(stage: Stage) -> list[LoadedReward]:
             origins = ", ".join(other.reward.origin for other in loaded if other.reward.name == one.reward.name)
             raise RecipeError(f"{where}: the reward '{one.reward.name}'", f"it stands there twice: {origins}", "two names")
         check_settings(one.reward, one.use.with_)
+        check_imports(one.reward)
     return loaded
 
 
-def trl_functions(loaded: Sequence[LoadedReward], recipe: Recipe) -> list[TrlReward]:
+def handling(use: RewardUse, on_error: OnError | None = None) -> Handling:
+    """How a recipe wants a reward run; `on_error` may be another's, as where a file is scored."""
+    return Handling(
+        on_error=on_error or use.on_error,
+        max_error_share=use.max_error_share,
+        timeout_s=use.timeout_s,
+        isolate=use.isolate,
+        workers=use.workers,
+        memory_mib=use.memory_mib,
+    )
+
+
+def trl_functions(
+    loaded: Sequence[LoadedReward], recipe: Recipe, stage: Stage, on_error: OnError | None = None
+) -> list[TrlReward]:
     """A stage's rewards as functions for TRL's trainers, in the recipe's order."""
-    return [TrlReward(one.reward, one.use.with_, recipe.tags) for one in loaded]
+    size = stage.train.get("num_generations", TRL_NUM_GENERATIONS)
+    return [TrlReward(RewardRunner(one.reward, one.use.with_, handling(one.use, on_error)), recipe.tags, size) for one in loaded]
 
 
 def answer_use(recipe: Recipe) -> RewardUse:

@@ -36,15 +36,38 @@ def check_prompt(data: Data, names: Iterable[str]) -> None:
 def text_columns(data: Data, row: Row) -> Row:
     """The columns of a row that change: `prompt` becomes a conversation, the others text (JSON where they are nested).
 
+    `question` is the prompt's own text, for rewards that ask another model the same; data may bring its own.
+
     Raises:
         DataError: the prompt is neither text nor a conversation, or the template cannot be filled.
     """
-    changed: Row = {"prompt": _conversation(data, row)}
+    return {"prompt": _conversation(data, row), **reward_columns(row)}
+
+
+def reward_columns(row: Row) -> Row:
+    """The columns that rewards read in another form than data may have them; a file of completions may lack the prompt.
+
+    Raises:
+        DataError: a value cannot be written as JSON.
+    """
+    changed: Row = {}
+    if "question" not in row and isinstance(row.get("prompt"), str):
+        changed["question"] = row["prompt"]
     for name in TEXT_COLUMNS:
-        value = row.get(name)
         if name in row:
-            changed[name] = value if value is None or isinstance(value, str) else canonical(value)
+            changed[name] = as_text(name, row[name])
     return changed
+
+
+def as_text(name: str, value: Any) -> str | None:
+    """A value of a text column: text as it is, anything else as JSON. Raises DataError where it has no such form."""
+    if value is None or isinstance(value, str):
+        return value
+    try:
+        return canonical(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        kind = type(value).__name__  # not the value: what cannot be written may be too deep to be shown
+        raise DataError(f"the column '{name}'", f"its {kind} cannot be written as JSON: {error}", "text, or plain JSON") from None
 
 
 def row_images(row: Row) -> list[Any]:
@@ -52,6 +75,14 @@ def row_images(row: Row) -> list[Any]:
     if row.get("images"):
         return list(row["images"])
     return [row["image"]] if row.get("image") is not None else []
+
+
+def with_image_size(row: Row) -> Row:
+    """The row with `image_size` ([width, height] of its first image, in pixels), where it has an image and does not say."""
+    images = row_images(row)
+    if not images or row.get("image_size") is not None:
+        return row
+    return {**row, "image_size": list(images[0].size)}
 
 
 def _conversation(data: Data, row: Row) -> Messages:

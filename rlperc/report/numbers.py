@@ -15,6 +15,7 @@ MODELS = {
     "before": "the model that enters RL",
     "after": "the final model",
 }
+STATUSES = ("value", "skip", "error", "timeout", "nan", "inf")
 
 
 def percent(value: float) -> str:
@@ -46,6 +47,21 @@ def coupling_table(coupling: dict[str, Any]) -> list[list[str]]:
         for number, (name, row) in enumerate(zip(names, coupling["matrix"], strict=True), start=1)
     ]
     return [["reward", *(str(number) for number in range(1, len(names) + 1))], *lines]
+
+
+def rewards_table(tallies: dict[str, Any]) -> list[list[str]]:
+    """What came of every completion, for each reward of a stage; the statuses that occurred."""
+    statuses = [status for status in STATUSES if any(tally["counts"].get(status) for tally in tallies.values())]
+    lines = [
+        [name, *(str(tally["counts"].get(status, 0)) for status in statuses), f"{tally['seconds']:.1f}"]
+        for name, tally in tallies.items()
+    ]
+    return [["reward", *statuses, "seconds"], *lines]
+
+
+def first_faults(tallies: dict[str, Any]) -> dict[str, str]:
+    """The first fault of each reward of a stage that had any."""
+    return {name: tally["first_fault"] for name, tally in tallies.items() if tally["first_fault"]}
 
 
 def legend(summary: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rlperc.recipe.folder import RunFolder
-from rlperc.report.numbers import coupling_table, legend, table
+from rlperc.report.numbers import coupling_table, first_faults, legend, rewards_table, table
 
 SAMPLES = 3
 IMAGE_COLUMNS = 32
@@ -23,6 +23,11 @@ def show_run(folder: RunFolder, console: Console) -> None:
         _show_sample(folder, index, sample, console)
     for stage, coupling in summary["coupling"].items():
         _show_table(f"Within-group correlation of the rewards in '{stage}'", coupling_table(coupling), console)
+    for stage, tallies in summary["rewards"].items():
+        if any(set(tally["counts"]) - {"value"} for tally in tallies.values()):
+            _show_table(f"What the rewards of '{stage}' made of the completions", rewards_table(tallies), console)
+        for name, fault in first_faults(tallies).items():
+            console.print(Text(f"{name}, the first fault: {_printable(fault)}"), soft_wrap=True)
     if summary["eval"]:
         _show_table("Percent, greedy, with 95 % intervals", table(summary), console)
         console.print(legend(summary), highlight=False)

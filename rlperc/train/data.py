@@ -31,7 +31,7 @@ WORLD_FEATURES = Features(
     {
         "image": Image(),
         "prompt": List({"role": Value("string"), "content": Value("string")}),
-        **dict.fromkeys(("answer", "perception", "response", "task"), Value("string")),
+        **dict.fromkeys(("question", "answer", "perception", "response", "task"), Value("string")),
     }
 )
 
@@ -104,6 +104,7 @@ def _converted(rows: Dataset, data: Data) -> Dataset:
     features = {**texts.features, **{name: Value("string") for name in TEXT_COLUMNS if name in names}}
     if isinstance(features["prompt"], Value):
         features["prompt"] = WORLD_FEATURES["prompt"]
+        features.setdefault("question", Value("string"))
     # Without the features, `datasets` would turn the text "14" back into the number it was.
     texts = texts.map(convert, input_columns=names, features=Features(features), desc="prompts", keep_in_memory=True)
     return concatenate_datasets([texts, rows.select_columns(pictures)], axis=1) if pictures else texts

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from accelerate.utils import gather_object
 from datasets import Dataset
 from transformers import TrainerCallback
 from trl import GRPOConfig
@@ -16,6 +19,18 @@ from rlperc.train.options import refusals, training
 from rlperc.train.trl_overrides import RlpercGRPOTrainer
 
 
+@dataclass(frozen=True)
+class Trained:
+    """What a stage leaves: the model, which peft may wrap, and for an RL stage what is known of its rewards.
+
+    `tallies` holds for each reward how many completions came to which status, over all processes, and the first fault.
+    """
+
+    model: Any
+    coupling: Coupling | None = None
+    tallies: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
 def train_grpo(
     model: Any,
     processor: Any,
@@ -24,8 +39,8 @@ def train_grpo(
     callbacks: Sequence[TrainerCallback],
     rewards: list[TrlReward],
     peft_config: Any = None,
-) -> tuple[Any, Coupling]:
-    """Train; return the model (wrapped by peft where there are adapters) and the rewards' coupling."""
+) -> Trained:
+    """Train. The rewards' worker processes end with it, however it ends."""
     with refusals("the stage's trainer", "what GRPOTrainer accepts"):
         trainer = RlpercGRPOTrainer(
             model=model,
@@ -37,6 +52,22 @@ def train_grpo(
             peft_config=peft_config,
         )
     dress(trainer, "grpo")
-    with training("grpo"):
-        trainer.train()
-    return trainer.accelerator.unwrap_model(trainer.model), trainer.coupling
+    try:
+        with training("grpo"):
+            trainer.train()
+    finally:
+        for reward in rewards:
+            reward.runner.close()
+    tallies = {reward.__name__: _tally(reward) for reward in rewards}
+    return Trained(trainer.accelerator.unwrap_model(trainer.model), trainer.coupling, tallies)
+
+
+def _tally(reward: TrlReward) -> dict[str, Any]:
+    runner = reward.runner
+    parts = gather_object([(runner.counts, runner.seconds, runner.first_fault)])
+    counts: Counter[str] = sum((part[0] for part in parts), Counter())
+    return {
+        "counts": dict(counts),
+        "seconds": max(part[1] for part in parts),
+        "first_fault": next((part[2] for part in parts if part[2]), ""),
+    }

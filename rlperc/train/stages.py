@@ -16,9 +16,8 @@ from rlperc.recipe.batches import check_batches
 from rlperc.recipe.rewards import load_rewards, trl_functions
 from rlperc.recipe.schema import RL_KINDS, Model, Recipe, Stage
 from rlperc.reward.runner import check_columns
-from rlperc.score.coupling import Coupling
 from rlperc.train.contrast import train_contrast
-from rlperc.train.grpo import train_grpo
+from rlperc.train.grpo import Trained, train_grpo
 from rlperc.train.images import has_images
 from rlperc.train.models import frozen_names
 from rlperc.train.options import build_config
@@ -64,11 +63,8 @@ def check_rows(stage: Stage, rows: Dataset) -> None:
 
 def train_stage(
     recipe: Recipe, stage: Stage, args: Any, model: Any, processor: Any, rows: Dataset, callbacks: Sequence[TrainerCallback]
-) -> tuple[Any, Coupling | None]:
+) -> Trained:
     """Train a stage.
-
-    Returns:
-        The model, which adapters may wrap now; and how the rewards moved together, for an RL stage.
 
     Raises:
         UserError: the data is not what the stage needs, or a reward broke its contract.
@@ -77,11 +73,11 @@ def train_stage(
     match stage.kind:
         case "contrast":
             train_contrast(model, processor, rows, args, callbacks, stage.data.source)
-            return model, None
+            return Trained(model)
         case "sft":
-            return train_sft(model, processor, rows, args, callbacks, stage.data.source, peft_config), None
+            return Trained(train_sft(model, processor, rows, args, callbacks, stage.data.source, peft_config))
         case "grpo":
-            functions = trl_functions(load_rewards(stage), recipe)
+            functions = trl_functions(load_rewards(stage), recipe, stage)
             return train_grpo(model, processor, rows, args, callbacks, functions, peft_config)
 
 
