@@ -3,6 +3,7 @@
 import asyncio
 import math
 import pickle
+from typing import Literal
 
 import pytest
 
@@ -123,6 +124,24 @@ def test_columns_and_settings_come_from_the_signature() -> None:
     columns = {"answer": ["a", "b"], "hint": ["a", "a"], "unread": [1, 2]}
     outcomes = RewardRunner(described, {"factor": 0.5}).run(ONE * 2, columns)
     assert [outcome.value for outcome in outcomes] == [0.5, 0.0]
+
+
+def test_settings_are_held_to_their_types() -> None:
+    @reward
+    def mine(
+        completion: Completion, *, within: float = 1.0, mode: Literal["a", "b"] = "a", names: list[str] | None = None
+    ) -> float:
+        return 0.0
+
+    described = describe(mine, "here")
+    check_settings(described, {"within": 2, "mode": "b", "names": ["x"]})
+    for settings, message in [
+        ({"within": "hi"}, "`with: {within: hi}`.*\n.*should be a valid number.*\n.*within: float"),
+        ({"mode": "c"}, "should be 'a' or 'b'"),
+        ({"names": "x"}, "valid list"),
+    ]:
+        with pytest.raises(RecipeError, match=message):
+            check_settings(described, settings)
 
 
 @reward(scope="group")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, overload
 
 from rlperc.errors import PluginError
 
@@ -85,6 +85,18 @@ class Reward:
         """Whether it is a coroutine function."""
         return inspect.iscoroutinefunction(self.function)
 
+    @property
+    def annotations(self) -> dict[str, Any]:
+        """The types of its parameters, evaluated; empty where they name what only a type checker imports."""
+        try:
+            return {
+                p.name: p.annotation
+                for p in inspect.signature(self.function, eval_str=True).parameters.values()
+                if p.annotation is not p.empty
+            }
+        except NameError:
+            return {}
+
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         from rlperc.reward.plugins import find_reward
 
@@ -95,7 +107,25 @@ class Reward:
         return find_reward, (self.use,)
 
 
+@overload
+def reward(function: F, /) -> F: ...
+
+
+@overload
 def reward(
+    *,
+    range: tuple[float, float] = ...,
+    credits: Credits = ...,
+    scope: Scope = ...,
+    bounded: bool = ...,
+    timeout_s: float = ...,
+    imports: tuple[str, ...] = ...,
+) -> Callable[[F], F]: ...
+
+
+def reward(
+    function: F | None = None,
+    /,
     *,
     range: tuple[float, float] = (0.0, 1.0),
     credits: Credits = "outcome",
@@ -103,7 +133,7 @@ def reward(
     bounded: bool = False,
     timeout_s: float = DEFAULT_TIMEOUT_S,
     imports: tuple[str, ...] = (),
-) -> Callable[[F], F]:
+) -> F | Callable[[F], F]:
     """Mark a function as a reward. It stays the function it was; it only gains an attribute.
 
     With `scope="completion"` the first parameter is `completion`, and each column is that row's value. With `"group"` it
@@ -113,6 +143,7 @@ def reward(
     `_env` names an environment variable that its workers may see; every other credential is kept from them.
 
     Args:
+        function: where it stands without parentheses, `@reward`.
         range: lowest and highest value it may return; a value outside is an error, not a score.
         credits: which part of the response it speaks about.
         scope: what it sees at once.
@@ -129,7 +160,7 @@ def reward(
         setattr(function, _MARK, _Mark((float(low), float(high)), credits, scope, bounded, timeout_s, imports))
         return function
 
-    return mark
+    return mark if function is None else mark(function)
 
 
 def is_marked(thing: object) -> bool:

@@ -194,7 +194,7 @@ def check_imports(reward: Reward) -> None:
 
 
 def check_settings(reward: Reward, settings: Mapping[str, Any]) -> None:
-    """Refuse a setting the reward does not have, or a missing one that it needs. Raises RecipeError."""
+    """Refuse a setting the reward does not have, one of the wrong type, or a missing one that it needs. Raises RecipeError."""
     for name in settings:
         if name not in reward.settings:
             raise RecipeError(
@@ -205,6 +205,23 @@ def check_settings(reward: Reward, settings: Mapping[str, Any]) -> None:
     for name, default in reward.settings.items():
         if default is inspect.Parameter.empty and name not in settings:
             raise RecipeError(f"the reward '{reward.name}'", f"it needs the setting '{name}'", f"with: {{{name}: …}}")
+    if settings:
+        _check_types(reward, settings)
+
+
+def _check_types(reward: Reward, settings: Mapping[str, Any]) -> None:
+    from pydantic import TypeAdapter, ValidationError
+
+    for name, value in settings.items():
+        annotation = reward.annotations.get(name, Any)
+        try:
+            TypeAdapter(annotation).validate_python(value)
+        except ValidationError as error:
+            fault = error.errors()[0]
+            wanted = fault.get("ctx", {}).get("expected") or getattr(annotation, "__name__", str(annotation))
+            why = fault["msg"][0].lower() + fault["msg"][1:]
+            asked = f"`with: {{{name}: {value}}}` for the reward '{reward.name}'"
+            raise RecipeError(asked, why, f"with: {{{name}: {wanted}}}") from None
 
 
 def check_columns(reward: Reward, available: Sequence[str], source: str) -> None:
