@@ -62,6 +62,13 @@ def test_logprobs_are_those_of_each_sequence_alone(tiny: tuple) -> None:
     assert model.training
 
 
+def test_rows_without_images(tiny: tuple) -> None:
+    model, processor = tiny
+    ids = [processor.tokenizer(text, add_special_tokens=False).input_ids for text in TEXTS[:2]]
+    scorer = ModelScorer(model, processor, ROWS["prompt"][:2], ids, Tags(), 1, {})
+    assert all(value < 0 for value in scorer.perception_logprobs([[], []]))
+
+
 def test_the_size_that_the_processor_really_uses(tiny: tuple) -> None:
     processor = tiny[1]
     rows = [{"image": Image.new("RGB", (80, 40))}, {"image": Image.new("L", (10, 10)), "image_size": [99, 99]}]

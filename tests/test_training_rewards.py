@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -93,7 +94,15 @@ def test_eight_faults_in_one_run(tmp_path: Path) -> None:
             assert row[f"{name}/why"] or row[name] == pytest.approx(len(text(row)) % 10 / 10)
     assert tallies["alone"]["counts"] == {"value": 26, "error": 3, "timeout": 1, "nan": 1, "inf": 1}
     assert tallies["together"]["counts"] == {"value": 24, "error": 8}
-    assert tallies["together"]["first_fault"] == "it returned 7 scores for 8 completions"
+    assert tallies["together"]["faults"] == {"it returned 7 scores for 8 completions": 8}
+    assert sorted(tallies["alone"]["faults"]) == [
+        "it raised line 28: ValueError: injected",
+        "it ran out of its memory",
+        "it returned inf, which would silence the whole group's advantages",
+        "it returned nan, which would silence the whole group's advantages",
+        "it took longer than its 1 s",
+        "its worker process ended with exit code 7",
+    ]
     page = (tmp_path / "run" / "report.html").read_text()
     assert "it returned 7 scores for 8 completions" in page
     assert "What the rewards of 'reason' made of the completions" in done.stdout
@@ -112,7 +121,7 @@ def whole(completions, task):
 
 def test_groups_are_whole_when_processes_share_them(tmp_path: Path) -> None:
     (tmp_path / "grouped.py").write_text(GROUPED)
-    file = recipe(tmp_path, [{"use": "./grouped.py"}, {"use": "answer_number"}])
+    file = recipe(tmp_path, [{"use": "./grouped.py"}, {"use": "answer_number", "isolate": True}])
     # 12 completions in each of two processes, in groups of 8: the middle group is torn.
     options = [*SHORT, "stages.reason.train.per_device_train_batch_size=12", "stages.reason.data.rows=12"]
     launcher = (sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29617")
@@ -138,3 +147,37 @@ def test_rewards_that_ask_the_model(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     tallies = json.loads((tmp_path / "run" / "summary.json").read_text())["rewards"]["reason"]
     assert {name: tally["counts"] for name, tally in tallies.items()} == {use["use"]: {"value": 32} for use in uses}
+
+
+SCRIPT = """
+from datasets import Dataset
+from transformers import AutoModelForImageTextToText, AutoProcessor
+from trl import GRPOConfig, GRPOTrainer
+from rlperc import load_recipe, trl_rewards
+from rlperc.recipe.schema import Data
+from rlperc.train.data import load_rows
+
+reward_funcs, reward_weights = trl_rewards(load_recipe("recipe.yaml"))
+trainer = GRPOTrainer(
+    model=AutoModelForImageTextToText.from_pretrained("MODEL"),
+    processing_class=AutoProcessor.from_pretrained("MODEL"),
+    reward_funcs=reward_funcs,
+    train_dataset=load_rows(Data(world="digits", rows=4), seed=0),
+    args=GRPOConfig(
+        output_dir="out", reward_weights=reward_weights, max_steps=1, per_device_train_batch_size=16, num_generations=8,
+        max_completion_length=16, use_cpu=True, bf16=False, report_to="none", save_strategy="no",
+    ),
+)
+trainer.train()
+print("LOGGED", {name: value for name, value in trainer.state.log_history[0].items() if name.startswith("rewards/")})
+"""
+
+
+def test_a_plain_trl_script_without_a_main_guard(short_run: Path, tmp_path: Path) -> None:
+    recipe(tmp_path, [{"use": "answer_number", "isolate": True}, {"use": "agreement", "weight": 0.5}])
+    (tmp_path / "script.py").write_text(SCRIPT.replace("MODEL", str(short_run / "model")))
+    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (logged,) = [line for line in done.stdout.splitlines() if line.startswith("LOGGED")]
+    assert "rewards/answer_number/mean" in logged
+    assert "rewards/agreement/mean" in logged

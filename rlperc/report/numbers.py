@@ -59,9 +59,10 @@ def rewards_table(tallies: dict[str, Any]) -> list[list[str]]:
     return [["reward", *statuses, "seconds"], *lines]
 
 
-def first_faults(tallies: dict[str, Any]) -> dict[str, str]:
-    """The first fault of each reward of a stage that had any."""
-    return {name: tally["first_fault"] for name, tally in tallies.items() if tally["first_fault"]}
+def faults_table(tallies: dict[str, Any]) -> list[list[str]]:
+    """Why the rewards of a stage failed, and how often; no lines but the header where none did."""
+    lines = [[name, str(times), why] for name, tally in tallies.items() for why, times in tally["faults"].items()]
+    return [["reward", "times", "because"], *lines]
 
 
 def legend(summary: dict[str, Any]) -> str:

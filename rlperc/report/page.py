@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from rlperc.recipe.folder import RunFolder
-from rlperc.report.numbers import MODELS, coupling_table, first_faults, rewards_table, table
+from rlperc.report.numbers import MODELS, coupling_table, faults_table, rewards_table, table
 from rlperc.report.plots import Point, curve_plot, lines_plot
 
 
@@ -22,7 +22,7 @@ def write_page(folder: RunFolder) -> None:
         models=MODELS,
         table=table(summary),
         coupling={stage: coupling_table(found) for stage, found in summary["coupling"].items()},
-        rewards={stage: (rewards_table(found), first_faults(found)) for stage, found in summary["rewards"].items()},
+        rewards={stage: (rewards_table(found), faults_table(found)) for stage, found in summary["rewards"].items()},
         curves={stage: curve_plot(points) for stage, points in _by_stage(summary["curve"]).items()},
         plots=_training_plots(folder),
         samples=[_with_pictures(folder, sample) for sample in summary.get("samples", [])],

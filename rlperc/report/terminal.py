@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rlperc.recipe.folder import RunFolder
-from rlperc.report.numbers import coupling_table, first_faults, legend, rewards_table, table
+from rlperc.report.numbers import coupling_table, faults_table, legend, rewards_table, table
 
 SAMPLES = 3
 IMAGE_COLUMNS = 32
@@ -26,8 +26,8 @@ def show_run(folder: RunFolder, console: Console) -> None:
     for stage, tallies in summary["rewards"].items():
         if any(set(tally["counts"]) - {"value"} for tally in tallies.values()):
             _show_table(f"What the rewards of '{stage}' made of the completions", rewards_table(tallies), console)
-        for name, fault in first_faults(tallies).items():
-            console.print(Text(f"{name}, the first fault: {_printable(fault)}"), soft_wrap=True)
+        for name, times, why in faults_table(tallies)[1:]:
+            console.print(Text(f"{name} failed {times} times because {_printable(why)}"), soft_wrap=True)
     if summary["eval"]:
         _show_table("Percent, greedy, with 95 % intervals", table(summary), console)
         console.print(legend(summary), highlight=False)

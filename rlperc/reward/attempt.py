@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, NamedTuple
 
+from rlperc.errors import UserError
 from rlperc.reward.contract import Reward, Score
 from rlperc.reward.plugins import blame
 from rlperc.words.response import Completion
@@ -131,6 +132,8 @@ def _raised(reward: Reward, error: BaseException) -> Outcome:
         return Outcome("missing", None, str(error))
     if isinstance(error, MemoryError):
         return Outcome("error", None, "it ran out of its memory")
+    if isinstance(error, UserError):
+        return Outcome("error", None, f"{error.asked}: {error.why}; instead: {error.instead}")
     return Outcome("error", None, f"it raised {blame(error, reward.origin)}")
 
 

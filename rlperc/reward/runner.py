@@ -22,6 +22,10 @@ Group = Sequence[int]
 # Below that many completions a share of faults says little.
 ENOUGH_TO_JUDGE = 50
 DEFAULT_MEMORY_MIB = 4096
+# Reasons for faults that are kept apart; an error that quotes the completion has another one each time.
+MAX_REASONS = 20
+MAX_REASON_CHARACTERS = 200
+OTHER_REASONS = "other reasons"
 
 
 @dataclass(frozen=True)
@@ -43,14 +47,17 @@ class Handling:
 
 
 class RewardRunner:
-    """One reward with its settings, run as its handling says. Counts what came of every completion."""
+    """One reward with its settings, run as its handling says.
+
+    Counts what came of every completion in `counts`, by status, and in `faults`, by reason.
+    """
 
     def __init__(self, reward: Reward, settings: Mapping[str, Any], handling: Handling | None = None) -> None:
         self.reward, self.settings, self.handling = reward, settings, handling or Handling()
         self.timeout_s = self.handling.timeout_s or reward.timeout_s
         self.counts: Counter[str] = Counter()
         self.seconds = 0.0
-        self.first_fault = ""
+        self.faults: Counter[str] = Counter()
         self._isolated = self._processes() if self._isolates() else None
 
     def run(
@@ -150,32 +157,34 @@ class RewardRunner:
     def _settled(self, outcomes: list[Outcome], began: float) -> list[Outcome]:
         self.seconds += time.perf_counter() - began
         self.counts.update(outcome.status for outcome in outcomes)
-        fault = next((outcome for outcome in outcomes if outcome.is_fault), None)
-        if fault is None:
+        faults = [outcome for outcome in outcomes if outcome.is_fault]
+        if not faults:
             return outcomes
-        self.first_fault = self.first_fault or fault.why
-        self._judge(fault, sum(outcome.is_fault for outcome in outcomes), len(outcomes))
+        for fault in faults:
+            why = fault.why[:MAX_REASON_CHARACTERS]
+            self.faults[why if why in self.faults or len(self.faults) < MAX_REASONS else OTHER_REASONS] += 1
+        self._judge(faults, len(outcomes))
         if self.handling.on_error == "skip":
             return outcomes
         low, high = self.reward.range
         return [one._replace(value=min(max(0.0, low), high)) if one.is_fault else one for one in outcomes]
 
-    def _judge(self, fault: Outcome, faults: int, count: int) -> None:
+    def _judge(self, faults: list[Outcome], count: int) -> None:
         asked = f"scoring with the reward '{self.reward.name}' ({self.reward.origin})"
-        if fault.status == "missing":
-            raise MissingPackageError(asked, fault.why, "pip install the package it imports")
+        if missing := [fault.why for fault in faults if fault.status == "missing"]:
+            raise MissingPackageError(asked, missing[0], "pip install the package it imports")
         if self.handling.on_error == "stop":
-            times = f" (and so on {faults} of {count} completions)" if faults > 1 else ""
+            times = f" (and so on {len(faults)} of {count} completions)" if len(faults) > 1 else ""
             raise RewardError(
                 asked,
-                f"{fault.why}{times}",
+                f"{faults[0].why}{times}",
                 "a finite number for whatever a model may write, None where the row is not its own; or `on_error: skip`",
             )
         so_far, total = sum(self.counts.values()) - self.counts["value"] - self.counts["skip"], sum(self.counts.values())
         if total >= ENOUGH_TO_JUDGE and so_far > self.handling.max_error_share * total:
             raise RewardError(
                 asked,
-                f"it failed on {so_far} of {total} completions, the first time because {self.first_fault}",
+                f"it failed on {so_far} of {total} completions, most often because {self.faults.most_common(1)[0][0]}",
                 f"a reward that works, or a `max_error_share` above {self.handling.max_error_share:g}",
             )
 

@@ -23,7 +23,7 @@ from rlperc.train.trl_overrides import RlpercGRPOTrainer
 class Trained:
     """What a stage leaves: the model, which peft may wrap, and for an RL stage what is known of its rewards.
 
-    `tallies` holds for each reward how many completions came to which status, over all processes, and the first fault.
+    `tallies` holds for each reward, over all processes, how many completions came to which status, and why it failed.
     """
 
     model: Any
@@ -64,10 +64,9 @@ def train_grpo(
 
 def _tally(reward: TrlReward) -> dict[str, Any]:
     runner = reward.runner
-    parts = gather_object([(runner.counts, runner.seconds, runner.first_fault)])
-    counts: Counter[str] = sum((part[0] for part in parts), Counter())
-    return {
-        "counts": dict(counts),
-        "seconds": max(part[1] for part in parts),
-        "first_fault": next((part[2] for part in parts if part[2]), ""),
-    }
+    parts = gather_object([(runner.counts, runner.faults, runner.seconds)])
+    counts, faults = Counter[str](), Counter[str]()
+    for part in parts:
+        counts.update(part[0])
+        faults.update(part[1])
+    return {"counts": dict(counts), "faults": dict(faults.most_common()), "seconds": max(part[2] for part in parts)}

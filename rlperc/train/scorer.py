@@ -62,7 +62,12 @@ class ModelScorer:
         kwargs = {"tokenize": False, "add_generation_prompt": True, **self.chat_template_kwargs}
         texts = [self.processor.apply_chat_template(one, **kwargs) for one in messages]
         inputs = self.processor(
-            images=images, text=texts, padding=True, padding_side="left", return_tensors="pt", add_special_tokens=False
+            images=images if any(images) else None,
+            text=texts,
+            padding=True,
+            padding_side="left",
+            return_tensors="pt",
+            add_special_tokens=False,
         )
         inputs = {name: value.to(self.model.device) for name, value in inputs.items()}
         width = max(1, max(len(ids) for ids in completion_ids))
