@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from rlperc.cli_rewards import add_rewards
+from rlperc.cli_score import add_score
 from rlperc.errors import RewardError, UserError
 
 DONE, USERS_FAULT, INTERRUPTED = 0, 2, 130
@@ -59,19 +61,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_recipe(check)
     check.set_defaults(run=_check)
 
-    score = commands.add_parser("score", help="score a file of completions")
-    score.add_argument("file", type=Path, help='JSON lines: {"completion": text, …columns}')
-    which = score.add_mutually_exclusive_group(required=True)
-    which.add_argument("--rewards", help="names or paths, with commas between them")
-    which.add_argument("--recipe", help="use a recipe's rewards and settings")
-    score.add_argument("--out", type=Path, help="write a line of scores for each completion")
-    score.set_defaults(run=_score)
-
-    rewards = commands.add_parser("rewards", help="what rewards there are").add_subparsers(required=True, metavar="COMMAND")
-    rewards.add_parser("list", help="the collection").set_defaults(run=_rewards_list)
-    show = rewards.add_parser("show", help="one reward: columns, settings, range, source")
-    show.add_argument("reward", help="a name or a path")
-    show.set_defaults(run=_rewards_show)
+    add_score(commands)
+    add_rewards(commands)
 
     commands.add_parser("recipes", help="the recipes that ship with rlperc").set_defaults(run=_recipes)
 
@@ -130,54 +121,6 @@ def _check(options: argparse.Namespace) -> int:
     for note in notes:
         print(f"note: {note}")
     print(f"{options.recipe}: {len(recipe.stages)} stages, nothing wrong")
-    return DONE
-
-
-def _score(options: argparse.Namespace) -> int:
-    from rlperc.reward.plugins import find_reward
-    from rlperc.score.rows import score_file
-
-    if options.recipe:
-        from rlperc.recipe.load import load_recipe
-        from rlperc.recipe.rewards import recipe_rewards
-
-        recipe = load_recipe(options.recipe)
-        rewards, tags = recipe_rewards(recipe), recipe.tags
-    else:
-        rewards, tags = [(find_reward(use.strip()), {}) for use in options.rewards.split(",")], None
-    for tally in score_file(options.file, rewards, options.out, tags):
-        mean = "–" if tally.mean is None else f"{tally.mean:.4f}"
-        interval = f" [{tally.interval[0]:.4f}, {tally.interval[1]:.4f}]" if tally.interval else ""
-        print(f"{tally.name:20} mean {mean}{interval}  values {tally.values}  skips {tally.skips}  errors {tally.errors}")
-        if tally.errors:
-            print(f"{'':20} the first error: {tally.first_error}")
-    return DONE
-
-
-def _rewards_list(options: argparse.Namespace) -> int:
-    from rlperc.reward.plugins import collection, find_reward
-
-    for name in collection():
-        reward = find_reward(name)
-        columns = ", ".join(reward.columns) or "–"
-        print(f"{name:18} {reward.credits:11} {reward.range[0]:g}..{reward.range[1]:g}  columns: {columns}")
-    return DONE
-
-
-def _rewards_show(options: argparse.Namespace) -> int:
-    import inspect
-    import sys as modules
-
-    from rlperc.reward.plugins import find_reward
-
-    reward = find_reward(options.reward)
-    source = inspect.getdoc(modules.modules[reward.function.__module__]) or ""
-    print(f"{reward.name}\n{reward.summary}\n")
-    print(f"credits   {reward.credits}\nrange     {reward.range[0]:g} to {reward.range[1]:g}")
-    print(f"columns   {', '.join(n if needed else f'{n} (optional)' for n, needed in reward.columns.items()) or 'none'}")
-    empty = inspect.Parameter.empty
-    print(f"settings  {', '.join(n if d is empty else f'{n}={d!r}' for n, d in reward.settings.items()) or 'none'}")
-    print(f"file      {reward.origin}\n\n{source}")
     return DONE
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib
-import importlib.metadata
 import importlib.util
 import inspect
 import sys
@@ -65,6 +64,8 @@ def find_reward(use: str, base: Path | None = None) -> Reward:
 
 def _named_rewards() -> dict[str, list[str]]:
     """Every name, with what stands behind it: files of the collection, functions that installed packages announce."""
+    import importlib.metadata  # takes longer to import than a reward takes to load
+
     known = {name: [str(file)] for name, file in collection().items()}
     for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
         known.setdefault(entry.name, []).append(entry.value)
@@ -152,7 +153,7 @@ def _is_function(thing: Any) -> bool:
 
 def _the_one_reward(module: ModuleType, path: Path) -> Callable[..., Any]:
     """The file's only reward: the one marked with @reward, or else its only public function (TRL's style)."""
-    own = [f for f in vars(module).values() if _is_function(f) and f.__module__ == module.__name__]
+    own = [f for f in vars(module).values() if getattr(f, "__module__", "") == module.__name__ and _is_function(f)]
     marked = [f for f in own if is_marked(f)]
     candidates: list[Callable[..., Any]] = marked or [f for f in own if not f.__name__.startswith("_")]
     if len(candidates) == 1:
