@@ -4,8 +4,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from rlperc import reward
+from rlperc.reward.contract import Reward, describe
 from rlperc.score.coupling import Coupling
-from rlperc.score.intervals import wilson
+from rlperc.score.intervals import ClusteredMean, mean_interval, wilson
+from rlperc.score.tally import Scored, Tally
 
 
 def test_wilson_worked_by_hand() -> None:
@@ -24,6 +27,105 @@ def test_wilson_holds_its_fraction_and_narrows(count: int, data: st.DataObject) 
     assert fraction - 1e-12 <= high <= 1.0
     wide_low, wide_high = wilson(fraction, max(1, count // 4))
     assert high - low <= wide_high - wide_low + 1e-12
+
+
+def taken_in(groups: list[list[float]]) -> ClusteredMean:
+    mean = ClusteredMean()
+    for group in groups:
+        mean.add(group)
+    return mean
+
+
+def test_the_variance_by_clusters_worked_by_hand() -> None:
+    # Five values, mean 3/5. Residuals of the sums: 2 - 2*.6 = .8, 1 - 2*.6 = -.2, 0 - .6 = -.6; squares add up to 1.04.
+    # var = 3/2 * 1.04 / 25 = .0624, 1.96 * sqrt(.0624) = .4896; above, 1 is the highest possible mean.
+    values = taken_in([[1.0, 1.0], [0.0, 1.0], [], [0.0]])
+    assert (values.clusters, values.count) == (3, 5)
+    assert values.mean == pytest.approx(0.6)
+    assert values.variance == pytest.approx(0.0624)
+    assert mean_interval(values, 0.0, 1.0, clustered=True) == pytest.approx((0.11040, 1.0), abs=1e-5)
+    assert mean_interval(values, -2.0, 2.0, clustered=True) == pytest.approx((0.11040, 1.08960), abs=1e-5)
+
+
+def test_independent_values_in_other_ranges_are_taken_as_normal() -> None:
+    # 2, 4, 9: mean 5, s² = (9 + 1 + 16) / 2 = 13, 1.96 * sqrt(13 / 3) = 4.08
+    values = taken_in([[2.0], [4.0], [9.0]])
+    assert mean_interval(values, 0.0, 10.0, clustered=False) == pytest.approx((0.92001, 9.07999), abs=1e-4)
+    assert mean_interval(taken_in([[2.0]]), 0.0, 10.0, clustered=False) is None
+    assert mean_interval(taken_in([]), 0.0, 1.0, clustered=False) is None
+
+
+def test_fractions_that_never_vary_have_an_interval_all_the_same() -> None:
+    values = taken_in([[1.0] * 8] * 20)
+    assert mean_interval(values, 0.0, 1.0, clustered=True) == wilson(1.0, 20)
+    assert mean_interval(taken_in([[1.0]] * 20), 0.0, 1.0, clustered=False) == wilson(1.0, 20)
+
+
+VALUES = st.lists(st.lists(st.floats(-10, 10, width=32), min_size=1, max_size=6), min_size=2, max_size=12)
+
+
+@given(VALUES, st.randoms(use_true_random=False), st.integers(2, 4))
+def test_the_variance_by_clusters_is_that_of_the_residuals(groups: list[list[float]], random: object, times: int) -> None:
+    flat = [value for group in groups for value in group]
+    mean, count = np.mean(flat), len(flat)
+    residuals = [sum(group) - mean * len(group) for group in groups]
+    expected = len(groups) / (len(groups) - 1) * sum(r * r for r in residuals) / count**2
+    values = taken_in(groups)
+    assert values.mean == pytest.approx(mean, abs=1e-9)
+    assert values.variance == pytest.approx(expected, abs=1e-9)
+    random.shuffle(groups)  # type: ignore[attr-defined]
+    assert taken_in(groups).variance == pytest.approx(expected, abs=1e-9)
+    # Saying everything several times within a group says nothing new.
+    repeated = taken_in([group * times for group in groups])
+    assert (repeated.mean, repeated.variance) == pytest.approx((mean, expected), abs=1e-9)
+
+
+@given(st.lists(st.floats(-10, 10, width=32), min_size=2, max_size=30))
+def test_clusters_of_one_are_independent_values(flat: list[float]) -> None:
+    assert taken_in([[value] for value in flat]).variance == pytest.approx(np.var(flat, ddof=1) / len(flat), abs=1e-9)
+
+
+def test_large_values_that_are_alike_keep_their_digits() -> None:
+    assert taken_in([[1e9 + value] for value in (2.0, 4.0, 9.0)]).variance == pytest.approx(13 / 3)
+    too_large = taken_in([[-1.7e308, 1.7e308], [1.7e308, 1.7e308]])
+    assert mean_interval(too_large, -np.inf, np.inf, clustered=True) is None
+
+
+@reward()
+def graded(completion: object) -> float:
+    return 0.0
+
+
+GRADED: Reward = describe(graded, "here")
+
+
+def test_a_tally_worked_by_hand() -> None:
+    tally = Tally(GRADED)
+    scores = [1.0, 0.5, 0.5, 0.5, None, 0.25, None, None]
+    statuses = ["value", "value", "value", "value", "skip", "value", "error", "timeout"]
+    whys = ["", "half", "half", "half", "not ours", "little", "it raised", "too long"]
+    groups = [range(0, 2), range(2, 4), range(4, 6), range(6, 8)]
+    tally.add(Scored(scores, whys, statuses), groups, [f"line {i}" for i in range(8)])
+    found = tally.summary(grouped=True)
+    assert found.mean == pytest.approx(2.75 / 5)
+    assert (found.values, found.skips, found.errors, found.timeouts) == (5, 1, 1, 1)
+    # Of the four groups, two have two scores, and one of these twice the same.
+    assert (found.zero_spread, found.compared_groups) == (1, 2)
+    assert found.reasons[0] == ("half", 3)
+    assert found.first_fault == "line 6: it raised"
+
+
+def test_reasons_are_counted_in_bounded_memory() -> None:
+    tally = Tally(GRADED)
+    for start in range(0, 3000, 100):
+        whys = ["often", *(f"{i} instead of 4" + "!" * 1000 for i in range(start, start + 100)), ""]
+        tally.add(Scored([0.0] * 102, whys, ["value"] * 102), None, ["line"] * 102)
+    found = tally.summary(grouped=False)
+    assert found.reasons[0] == ("often", 30)
+    assert len(found.reasons) == 20
+    assert found.other_reasons == 3000 - 999
+    assert max(len(text) for text, _ in found.reasons) == 200
+    assert found.zero_spread is None
 
 
 def test_coupling_worked_by_hand() -> None:
