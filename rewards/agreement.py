@@ -12,7 +12,7 @@ from collections import Counter
 from typing import Any
 
 from rlperc import Completion, Score, reward
-from rlperc.words.structure import MAX_CHARACTERS, canonical, read_json
+from rlperc.words.structure import MAX_CHARACTERS, canonical, read_stated
 
 MAX_DEPTH = 64
 
@@ -48,7 +48,7 @@ def _read(perception: str | None) -> tuple[tuple[str, str] | None, str]:
         return None, "the perception is too long"
     if not any(character.isalnum() for character in perception):
         return None, "the perception says nothing"
-    value = read_json(perception)
+    value = read_stated(perception)
     if value is not None:
         try:
             return ("json", canonical(_plain(value, MAX_DEPTH))), ""

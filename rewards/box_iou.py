@@ -8,15 +8,14 @@ from rlperc import Completion, Score, reward
 from rlperc.words.geometry import (
     Frame,
     Unreadable,
-    Where,
     box_fault,
     gold_boxes,
     iou,
     pixel_scale,
     read_boxes,
-    stated_text,
     to_pixels,
 )
+from rlperc.words.response import Where, stated_text
 
 
 @reward(range=(0.0, 1.0), credits="perception", bounded=True)

@@ -9,15 +9,14 @@ from rlperc.words.geometry import (
     Box,
     Frame,
     Unreadable,
-    Where,
     gold_boxes,
     iou,
     pixel_scale,
     read_boxes,
-    stated_text,
     to_pixels,
 )
 from rlperc.words.matching import f1, match
+from rlperc.words.response import Where, stated_text
 
 
 @reward(range=(0.0, 1.0), credits="perception", imports=("scipy.optimize",))

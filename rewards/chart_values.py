@@ -10,7 +10,8 @@ from typing import Any
 from rlperc import Completion, Score, reward
 from rlperc.words.answers import number
 from rlperc.words.matching import f1
-from rlperc.words.text import label, normalise, stated_json
+from rlperc.words.structure import read_stated
+from rlperc.words.text import label, normalise
 
 MAX_VALUES = 500
 MAX_LABEL_CHARACTERS = 200
@@ -51,7 +52,7 @@ def _close(stated: float | None, gold: float, relative_tolerance: float) -> bool
 
 
 def _read_values(text: str) -> list[Entry] | None:
-    value = stated_json(text)
+    value = read_stated(text)
     if isinstance(value, dict):
         raw = [pair for name, inner in value.items() for pair in _flat(name, inner)]
     elif isinstance(value, list) and all(isinstance(item, list) and len(item) == 2 for item in value):

@@ -8,8 +8,8 @@ import re
 from typing import Any, NamedTuple
 
 from rlperc import Completion, Score, reward
-from rlperc.words.structure import MAX_CHARACTERS, read_json
-from rlperc.words.text import label, stated_json
+from rlperc.words.structure import MAX_CHARACTERS, read_json, read_stated
+from rlperc.words.text import label
 
 MAX_VERTICES = 1000
 _PAIR = re.compile(r"\s*(\w+)\s*(?:->|[:=-])\s*(\w+)\s*")
@@ -78,7 +78,7 @@ def _read_colors(answer: str) -> list[tuple[str, str | None]] | None:
     """Pairs of a vertex and its colour as they are written, None for what is no colour; None where this is no colouring."""
     if len(answer) > MAX_CHARACTERS:
         return None
-    value = stated_json(answer)
+    value = read_stated(answer)
     if isinstance(value, dict):
         return [(vertex.strip(), label(color)) for vertex, color in value.items()]
     if isinstance(value, list):

@@ -8,8 +8,9 @@ from typing import Any
 
 from rlperc import Completion, Score, reward
 from rlperc.words.answers import number
-from rlperc.words.geometry import Where, stated_text
-from rlperc.words.text import normalise, stated_json
+from rlperc.words.response import Where, stated_text
+from rlperc.words.structure import read_stated
+from rlperc.words.text import normalise
 
 MAX_CLASSES = 200
 MAX_CLASS_CHARACTERS = 100
@@ -69,7 +70,7 @@ def _credit(stated: float | None, gold: float | None, exact: bool) -> float:
 
 def _read_counts(text: str) -> Counts | None:
     """The classes of a JSON object and their counts, None for what is no count; None where it is not one such object."""
-    value = stated_json(text)
+    value = read_stated(text)
     if not isinstance(value, dict) or len(value) > MAX_CLASSES or any(len(name) > MAX_CLASS_CHARACTERS for name in value):
         return None
     counts = {normalise(name, fold_case=True): _whole(stated) for name, stated in value.items()}

@@ -14,13 +14,12 @@ from rlperc.words.geometry import (
     Point,
     Scale,
     Unreadable,
-    Where,
     pixel_scale,
     points_of,
     read_points,
-    stated_text,
     to_pixels,
 )
+from rlperc.words.response import Where, stated_text
 
 # Nose, eyes, ears, shoulders, elbows, wrists, hips, knees, ankles; left before right.
 COCO_SIGMAS = (

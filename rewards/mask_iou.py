@@ -8,7 +8,8 @@ from typing import Any
 from rlperc import Completion, Score, reward
 from rlperc.errors import DataError
 from rlperc.words import masks as words
-from rlperc.words.geometry import Frame, Unreadable, Where, pixel_scale, read_size, stated_text
+from rlperc.words.geometry import Frame, Unreadable, pixel_scale, read_size
+from rlperc.words.response import Where, stated_text
 
 
 @reward(range=(0.0, 1.0), credits="perception", imports=("numpy",))

@@ -7,8 +7,9 @@ score; a graded form of the perception term a_p of arXiv 2605.29496.
 from typing import Any
 
 from rlperc import Completion, Score, reward
-from rlperc.words.geometry import MAX_ITEMS, Unreadable, Where, read_stated, stated_text
+from rlperc.words.geometry import MAX_ITEMS, Unreadable, stated_value
 from rlperc.words.matching import f1, match
+from rlperc.words.response import Where, stated_text
 from rlperc.words.structure import read_json, same_value
 
 Object = dict[str, Any]
@@ -29,7 +30,7 @@ def objects_matched(completion: Completion, perception: str | None, *, span: Whe
     text = stated_text(completion, span)
     if text is None:
         return Score(0.0, why=f"no {span}")
-    read = read_stated(text)
+    read = stated_value(text)
     if isinstance(read, Unreadable):
         return Score(0.0, why=f"no objects read: {read.why}")
     stated = _objects(read)

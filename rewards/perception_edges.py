@@ -8,7 +8,8 @@ from typing import Any
 
 from rlperc import Completion, Score, reward
 from rlperc.words.matching import f1
-from rlperc.words.text import label, stated_json
+from rlperc.words.structure import read_stated
+from rlperc.words.text import label
 
 Edge = frozenset[str]
 
@@ -36,7 +37,7 @@ def perception_edges(completion: Completion, perception: str | None) -> Score | 
 
 
 def _read_edges(text: str) -> list[Edge | None] | None:
-    value = stated_json(text)
+    value = read_stated(text)
     edges = value.get("edges") if isinstance(value, dict) else value
     return [_edge(item) for item in edges] if isinstance(edges, list) else None
 

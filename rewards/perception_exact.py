@@ -4,7 +4,7 @@ Source: perception accuracy a_p of arXiv 2605.29496, section 1.
 """
 
 from rlperc import Completion, Score, reward
-from rlperc.words.structure import MAX_CHARACTERS, read_json, same_value
+from rlperc.words.structure import MAX_CHARACTERS, read_json, read_stated, same_value
 
 
 @reward(range=(0.0, 1.0), credits="perception", bounded=True)
@@ -19,6 +19,6 @@ def perception_exact(completion: Completion, perception: str | None) -> Score | 
         return Score(0.0, why="no perception")
     if len(completion.perception) > max(MAX_CHARACTERS, 2 * len(perception)):
         return Score(0.0, why="the perception is too long")
-    gold, stated = read_json(perception), read_json(completion.perception)
+    gold, stated = read_json(perception), read_stated(completion.perception)
     same = same_value(stated, gold) if gold is not None else completion.perception.split() == perception.split()
     return Score(1.0) if same else Score(0.0, why="the perception differs")

@@ -18,7 +18,7 @@ from rlperc.words.geometry import (
     iou,
     pixel_scale,
     points_of,
-    read_stated,
+    stated_value,
     to_pixels,
 )
 
@@ -52,7 +52,7 @@ def perceptual_chain(
         return None
     if completion.perception is None:
         return Score(0.0, why="no perception")
-    stated = read_stated(completion.perception)
+    stated = stated_value(completion.perception)
     if not isinstance(stated, dict):
         return Score(0.0, why="the perception is not one object in JSON")
     holds = {

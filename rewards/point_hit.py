@@ -13,16 +13,15 @@ from rlperc.words.geometry import (
     Point,
     Scale,
     Unreadable,
-    Where,
     gold_boxes,
     in_box,
     pixel_scale,
     read_points,
-    stated_text,
     to_pixels,
 )
 from rlperc.words.masks import Mask, in_mask, mask_of, mask_to_pixels
 from rlperc.words.matching import f1, match
+from rlperc.words.response import Where, stated_text
 
 
 @reward(range=(0.0, 1.0), credits="perception", imports=("scipy.optimize",))

@@ -7,7 +7,8 @@ the clues and repeats no digit in a row, a column or a box.
 from typing import Any
 
 from rlperc import Completion, Score, reward
-from rlperc.words.text import label, stated_json
+from rlperc.words.structure import read_stated
+from rlperc.words.text import label
 
 BOX_SIDES = {4: 2, 9: 3}  # the side of a grid, and of its boxes
 DIGITS = ("1", "2", "3", "4", "5", "6", "7", "8", "9")
@@ -24,12 +25,12 @@ def sudoku_valid(completion: Completion, perception: str | None) -> Score | None
     may also be one string of digits. A clue grid marks a blank with 0, "-", ".", "" or null; one that breaks the rules
     itself has no solution, and its row is skipped.
     """
-    clues = _read_grid(stated_json(perception), blanks=True) if perception is not None else None
+    clues = _read_grid(read_stated(perception), blanks=True) if perception is not None else None
     if clues is None or _repeats(clues):
         return None
     if completion.answer is None:
         return Score(0.0, why="no answer")
-    stated = _read_grid(stated_json(completion.answer), blanks=False)
+    stated = _read_grid(read_stated(completion.answer), blanks=False)
     if stated is None or len(stated) != len(clues):
         return Score(0.0, why=f"the answer is not a full {len(clues)}x{len(clues)} grid in JSON")
     cells = [pair for row, given in zip(stated, clues, strict=True) for pair in zip(row, given, strict=True)]

@@ -7,7 +7,7 @@ threshold below which a text counts as another one is that of ANLS (arXiv 1905.1
 from typing import Literal
 
 from rlperc import Completion, Score, reward
-from rlperc.words.geometry import Where, stated_text
+from rlperc.words.response import Where, stated_text
 from rlperc.words.text import normalise
 
 MAX_CHARACTERS = 10_000

@@ -199,17 +199,14 @@ def _read_rows(file: Path, needed: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _settings(given: Sequence[str]) -> dict[str, Any]:
-    import yaml
+    from rlperc.recipe.load import read_value
 
     settings = {}
     for one in given:
         name, is_set, value = one.partition("=")
-        try:
-            settings[name] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise RecipeError(f"--with {one}", f"the value is not YAML: {error}", "--with tolerance=0.5") from None
         if not is_set:
             raise RecipeError(f"--with {one}", "it gives no value", f"--with {one}=…")
+        settings[name] = read_value(value, f"--with {one}")
     return settings
 
 

@@ -120,18 +120,13 @@ def _of_names(options: argparse.Namespace) -> list[RewardRunner]:
 
 def _setting(text: str) -> tuple[str, str, Any]:
     """Split `NAME.SETTING=VALUE`; the value is YAML, as in a recipe."""
-    import yaml
-
-    from rlperc.recipe.load import _Loader
+    from rlperc.recipe.load import read_value
 
     path, equals, value = text.partition("=")
     reward, dot, setting = path.rpartition(".")
     if not equals or not dot or not reward or not setting:
         raise RecipeError(f"--with {text}", "it does not say which setting of which reward", "--with NAME.SETTING=VALUE")
-    try:
-        return reward, setting, yaml.load(value, Loader=_Loader)  # noqa: S506 - it is a SafeLoader
-    except yaml.YAMLError:
-        raise RecipeError(f"--with {text}", "its value is not YAML", "quote it for the shell") from None
+    return reward, setting, read_value(value, f"--with {text}")
 
 
 def _of_recipe(recipe: Recipe, on_error: OnError | None) -> list[RewardRunner]:

@@ -137,7 +137,7 @@ def test_a_reward_of_ones_own_that_is_wrong(
 
 def test_a_plain_trl_function_is_tried_too(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     (tmp_path / "mine.py").write_text("def mine(completions, **kwargs):\n    return [1.0]\n")
-    assert "1 scores for 2 completions" in refused(["check", recipe(tmp_path, "{use: ./mine.py}")], capsys)
+    assert "1 scores for 8 completions" in refused(["check", recipe(tmp_path, "{use: ./mine.py}")], capsys)
 
 
 ROWS = [{"question": "How many?", "solution": "2", "picture": "a.png"}]
@@ -173,7 +173,7 @@ def test_rows_of_ones_own_that_are_wrong(rows: Path, data: str, said: str, capsy
 def test_a_reward_sees_in_the_trial_what_it_sees_in_training(rows: Path) -> None:
     (rows / "mine.py").write_text(
         "def mine(prompts, completions, completion_ids, image, answer, trainer_state, log_metric, **kwargs):\n"
-        "    assert prompts[0][0]['role'] == 'user' and answer == ['2', '2'] and image[0].size == (32, 32)\n"
+        "    assert prompts[0][0]['role'] == 'user' and answer == ['2'] * 8 and image[0].size == (32, 32)\n"
         "    log_metric('share', trainer_state.global_step / trainer_state.max_steps)\n"
         "    return [1 / len(ids) for ids in completion_ids]\n"
     )

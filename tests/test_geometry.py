@@ -22,10 +22,9 @@ from rlperc.words.geometry import (
     pixel_scale,
     read_boxes,
     read_points,
-    stated_text,
     to_pixels,
 )
-from rlperc.words.response import read_response
+from rlperc.words.response import read_response, stated_text
 
 FRAMES = ("pixels", "resized", "unit", "thousand")
 COORDINATE = st.floats(-5000, 5000).map(lambda value: round(value, 3))

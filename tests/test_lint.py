@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rlperc.lint import trials
 from rlperc.lint.exploits import FAR, Row, statements, stating, tells
 from rlperc.lint.findings import Finding
 from rlperc.lint.golden import golden_file
 from rlperc.lint.probes import PROBES
 from rlperc.lint.run import left_out, lint
-from rlperc.reward import trials
 from rlperc.reward.plugins import find_reward
 from rlperc.words.geometry import Box, iou
 from rlperc.words.response import read_response

@@ -75,7 +75,7 @@ def test_a_reward_that_raises_names_its_error() -> None:
     with pytest.raises(RewardError, match="ZeroDivisionError: division by zero") as caught:
         RewardRunner(describe(broken, __file__), {}).run(ONE * 3, {})
     assert "line " in caught.value.why
-    assert "(and so on 3 of 3 completions)" in caught.value.why
+    assert "(on completion 1 of 3, and on 2 more)" in caught.value.why
     again = pickle.loads(pickle.dumps(caught.value))
     assert str(again) == str(caught.value)
 

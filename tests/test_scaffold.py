@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from rlperc.cli_rewards import add_rewards
 from rlperc.errors import DataError, PluginError
+from rlperc.lint import scaffold
 from rlperc.lint.golden import golden_file, run_cases
-from rlperc.reward import scaffold
 from rlperc.reward.plugins import collection, find_reward
 
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlperc.words.structure import read_json
-from rlperc.words.text import MAX_MARKS, distinct_ngrams, label, normalise, stated_json, units
+from rlperc.words.structure import read_json, read_stated
+from rlperc.words.text import MAX_MARKS, distinct_ngrams, label, normalise, units
 
 ANY = st.text(st.characters(codec=None, exclude_categories=()), max_size=60)
 SPOKEN = st.lists(st.sampled_from(["the", "red", "car", "Car", "stops", "红", "車", "ไ"]), max_size=30).map(" ".join)
@@ -65,23 +65,23 @@ def test_label(value: object, name: str | None) -> None:
 
 
 @given(JSON)
-def test_stated_json_reads_what_read_json_reads_and_lets_a_fence_stand(value: object) -> None:
+def test_read_stated_reads_what_read_json_reads_and_lets_a_fence_stand(value: object) -> None:
     text = json.dumps(value)
-    assert stated_json(text) == stated_json(f"```json\n{text}\n```") == stated_json(f"```{text}```") == read_json(text)
+    assert read_stated(text) == read_stated(f"```json\n{text}\n```") == read_stated(f"```{text}```") == read_json(text)
 
 
 @given(st.dictionaries(KEYS, JSON, min_size=1, max_size=3), st.integers(0, 3))
-def test_stated_json_refuses_a_key_given_twice_at_any_depth(value: dict[str, object], depth: int) -> None:
+def test_read_stated_refuses_a_key_given_twice_at_any_depth(value: dict[str, object], depth: int) -> None:
     pairs = [*value.items(), *list(value.items())[:1]]
     twice = "{" + ",".join(f"{json.dumps(key)}:{json.dumps(inner)}" for key, inner in pairs) + "}"
-    assert stated_json("[" * depth + twice + "]" * depth) is None
+    assert read_stated("[" * depth + twice + "]" * depth) is None
 
 
 @pytest.mark.parametrize(
     "text", ["", "```", "``````", "```json```", "{", "NaN", '{"a": 1e999}', "[" * 9000 + "]" * 9000, "1" * 30_000]
 )
-def test_stated_json_refuses(text: str) -> None:
-    assert stated_json(text) is None
+def test_read_stated_refuses(text: str) -> None:
+    assert read_stated(text) is None
 
 
 @pytest.mark.parametrize(

@@ -99,13 +99,18 @@ def _override(raw: dict[str, Any], text: str) -> None:
         node = _step(node, key, text, ".".join(parents[:index]))
     if isinstance(node, list):
         raise RecipeError(f"the override '{text}'", f"'{'.'.join(parents)}' is a list", f"{path}.KEY={value}")
-    try:
-        given = {last: yaml.load(value, Loader=_Loader)}  # noqa: S506 - it is a SafeLoader
-    except yaml.YAMLError:
-        raise RecipeError(f"the override '{text}'", "its value is not YAML", "quote it for the shell") from None
+    given = {last: read_value(value, f"the override '{text}'")}
     if not OPAQUE & set(parents):
         _absolute(given, Path.cwd())  # what is written in the shell counts from where the shell stands
     node[last] = given[last]
+
+
+def read_value(text: str, asked: str) -> Any:
+    """A value from the shell, as a recipe would write it. Raises RecipeError, about what was `asked`, for what is not YAML."""
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - it is a SafeLoader
+    except yaml.YAMLError:
+        raise RecipeError(asked, "its value is not YAML", "quote it for the shell") from None
 
 
 def _step(node: Any, key: str, text: str, where: str) -> Any:

@@ -157,10 +157,10 @@ class RewardRunner:
     def _settled(self, outcomes: list[Outcome], began: float) -> list[Outcome]:
         self.seconds += time.perf_counter() - began
         self.counts.update(outcome.status for outcome in outcomes)
-        faults = [outcome for outcome in outcomes if outcome.is_fault]
+        faults = {place: outcome for place, outcome in enumerate(outcomes) if outcome.is_fault}
         if not faults:
             return outcomes
-        for fault in faults:
+        for fault in faults.values():
             why = fault.why[:MAX_REASON_CHARACTERS]
             self.faults[why if why in self.faults or len(self.faults) < MAX_REASONS else OTHER_REASONS] += 1
         self._judge(faults, len(outcomes))
@@ -169,15 +169,16 @@ class RewardRunner:
         low, high = self.reward.range
         return [one._replace(value=min(max(0.0, low), high)) if one.is_fault else one for one in outcomes]
 
-    def _judge(self, faults: list[Outcome], count: int) -> None:
+    def _judge(self, faults: dict[int, Outcome], count: int) -> None:
         asked = f"scoring with the reward '{self.reward.name}' ({self.reward.origin})"
-        if missing := [fault.why for fault in faults if fault.status == "missing"]:
+        if missing := [fault.why for fault in faults.values() if fault.status == "missing"]:
             raise MissingPackageError(asked, missing[0], "pip install the package it imports")
         if self.handling.on_error == "stop":
-            times = f" (and so on {len(faults)} of {count} completions)" if len(faults) > 1 else ""
+            place, first = next(iter(faults.items()))
+            others = f", and on {len(faults) - 1} more" if len(faults) > 1 else ""
             raise RewardError(
                 asked,
-                f"{faults[0].why}{times}",
+                f"{first.why} (on completion {place + 1} of {count}{others})",
                 "a finite number for whatever a model may write, None where the row is not its own; or `on_error: skip`",
             )
         so_far, total = sum(self.counts.values()) - self.counts["value"] - self.counts["skip"], sum(self.counts.values())

@@ -14,13 +14,11 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 from rlperc.errors import DataError, RecipeError, did_you_mean
-from rlperc.words.response import Completion
-from rlperc.words.structure import MAX_CHARACTERS, read_json
+from rlperc.words.structure import MAX_CHARACTERS, read_stated
 
 # Pixels of the original image; of the image as the processor resized it (Qwen2.5-VL writes these); 0 to 1; 0 to 1000
 # (Qwen2-VL, Qwen3-VL and InternVL).
 Frame = Literal["pixels", "resized", "unit", "thousand"]
-Where = Literal["perception", "answer"]
 # Pixels of the original image for one unit of a frame, along x and along y.
 Scale = tuple[float, float]
 
@@ -97,13 +95,6 @@ def to_pixels(place: Place, scale: Scale) -> Place:
     return Point(place.x * x, place.y * y)
 
 
-def stated_text(completion: Completion, span: str) -> str | None:
-    """What stands in the span that a recipe names, or None where the response lacks it. Raises RecipeError for another span."""
-    if span not in get_args(Where):
-        raise RecipeError(f"the span '{span}'", "the reward reads no such span", did_you_mean(str(span), get_args(Where)))
-    return completion.perception if span == "perception" else completion.answer
-
-
 def read_boxes(text: str) -> list[Box] | Unreadable:
     """Read the boxes a model wrote, in the frame it wrote them in, and nothing beside them.
 
@@ -113,7 +104,7 @@ def read_boxes(text: str) -> list[Box] | Unreadable:
     """
     corners = _read_pairs(text)
     if corners is None:
-        value = read_stated(text)
+        value = stated_value(text)
         return value if isinstance(value, Unreadable) else boxes_of(value)
     if len(corners) % 2:
         return Unreadable("a box has one corner instead of two")
@@ -130,7 +121,7 @@ def read_points(text: str) -> list[Point] | Unreadable:
     """
     points = _read_pairs(text)
     if points is None:
-        value = read_stated(text)
+        value = stated_value(text)
         return value if isinstance(value, Unreadable) else points_of(value)
     return points if len(points) <= MAX_ITEMS else Unreadable(f"more than {MAX_ITEMS} points")
 
@@ -214,17 +205,14 @@ def in_polygon(point: Point, outline: Sequence[float]) -> bool:
     return inside
 
 
-def read_stated(text: str) -> Any:
-    """Read the JSON value a model wrote, with or without a ```json fence around it; Unreadable where there is none."""
+def stated_value(text: str) -> Any:
+    """The JSON value a model wrote, as `read_stated` reads it, or Unreadable where there is none."""
     if len(text) > MAX_CHARACTERS:
         return Unreadable(f"more than {MAX_CHARACTERS} characters")
-    text = text.strip()
-    if len(text) >= 6 and text.startswith("```") and text.endswith("```"):
-        text = text[3:-3].removeprefix("json").strip()
-    if not text:
-        return Unreadable("nothing stated")
-    value = read_json(text)
-    return Unreadable("not JSON") if value is None else value
+    value = read_stated(text)
+    if value is None:
+        return Unreadable("not JSON" if any(character.isalnum() or character in "[{" for character in text) else "nothing stated")
+    return value
 
 
 def _read_pairs(text: str) -> list[Point] | None:

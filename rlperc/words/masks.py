@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rlperc.errors import DataError
-from rlperc.words.geometry import MAX_COORDINATE, Point, Scale, Unreadable, in_polygon, read_stated
+from rlperc.words.geometry import MAX_COORDINATE, Point, Scale, Unreadable, in_polygon, stated_value
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,7 +54,7 @@ def read_mask(text: str) -> Mask | Unreadable:
     `{"size": [height, width], "counts": …}`, with a list of counts or COCO's compressed text; or polygons, `[[x, y, x,
     y, …], …]`; or one polygon as a list of points, `[[x, y], …]`. `[]` states an empty mask.
     """
-    value = read_stated(text)
+    value = stated_value(text)
     return value if isinstance(value, Unreadable) else mask_of(value)
 
 

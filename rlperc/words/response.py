@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
+from rlperc.errors import RecipeError, did_you_mean
+
+Where = Literal["perception", "answer"]
 SpanState = Literal["found", "missing", "unclosed", "repeated"]
 
 
@@ -81,6 +84,13 @@ def read_response(text: str, tags: Tags | None = None, tokens: int | None = None
         tokens=tokens,
         tags=tags,
     )
+
+
+def stated_text(completion: Completion, span: str) -> str | None:
+    """What stands in the span that a recipe names, or None where the response lacks it. Raises RecipeError for another span."""
+    if span not in get_args(Where):
+        raise RecipeError(f"the span '{span}'", "the reward reads no such span", did_you_mean(str(span), get_args(Where)))
+    return completion.perception if span == "perception" else completion.answer
 
 
 def write_response(perception: str, think: str, answer: str, tags: Tags | None = None) -> str:

@@ -18,7 +18,10 @@ def canonical(value: Any) -> str:
 
 
 def read_json(text: str) -> Any | None:
-    """Read JSON a model wrote, or None where it is not JSON, too long, too deep or holds NaN or infinity."""
+    """Read JSON a model wrote, or None where it is not JSON, too long, too deep, or holds NaN or infinity.
+
+    None also where an object gives a key twice: of those a reader keeps one, so that stating several values would pay.
+    """
     if len(text) > MAX_CHARACTERS:
         return None
     try:
@@ -27,9 +30,21 @@ def read_json(text: str) -> Any | None:
         return None
 
 
+def read_stated(text: str) -> Any | None:
+    """Read JSON a model wrote, with or without a ```json fence around it, as `read_json` bounds it."""
+    return read_json(_without_fence(text)) if len(text) <= MAX_CHARACTERS else None
+
+
+def _without_fence(text: str) -> str:
+    text = text.strip()
+    if len(text) >= 6 and text.startswith("```") and text.endswith("```"):
+        return text[3:-3].removeprefix("json").strip()
+    return text
+
+
 def read_grid(text: str) -> Grid | None:
     """Read a rectangular grid, a list of equally long rows of scalars, or None where it is not one."""
-    value = read_json(text)
+    value = read_stated(text)
     if not isinstance(value, list) or not value:
         return None
     if not all(isinstance(row, list) and row for row in value):
@@ -77,5 +92,12 @@ def _bounded_int(text: str) -> int:
     return int(text)
 
 
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands twice")
+    return found
+
+
 # Made once: json.loads would make one for every call that has hooks.
-_DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite, parse_int=_bounded_int)
+_DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite, parse_int=_bounded_int, object_pairs_hook=_each_key_once)

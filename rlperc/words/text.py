@@ -1,14 +1,11 @@
-"""Text a model wrote, made comparable: normalised text, names, JSON as a model writes it, and the n-grams it repeats."""
+"""Text a model wrote, made comparable: normalised text, names, and the n-grams it repeats."""
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from itertools import accumulate
 from typing import Any
-
-from rlperc.words.structure import MAX_CHARACTERS, read_json
 
 # No script stacks more marks on one letter (Unicode Standard Annex 15, stream-safe text); sorting them is quadratic.
 MAX_MARKS = 30
@@ -58,24 +55,6 @@ def label(value: Any) -> str | None:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def stated_json(text: str) -> Any | None:
-    """The JSON value a model wrote, with or without a ```json fence around it, as `read_json` bounds it.
-
-    None also where an object gives a key twice: of those a reader keeps one, so that stating several values would pay.
-    """
-    if len(text) > MAX_CHARACTERS:
-        return None
-    text = text.strip()
-    if len(text) >= 6 and text.startswith("```") and text.endswith("```"):
-        text = text[3:-3].removeprefix("json").strip()
-    if read_json(text) is None:
-        return None
-    try:
-        return _EACH_KEY_ONCE.decode(text)
-    except (ValueError, RecursionError):
-        return None
-
-
 def units(text: str) -> list[str]:
     """What n-grams of a text are made of, in lower case: its words, as spaces divide them.
 
@@ -95,13 +74,3 @@ def distinct_ngrams(text: str, size: int) -> tuple[int, int]:
     starts = [0, *ends]
     joined = " ".join(words)
     return len({joined[starts[i] : ends[i + size - 1] - 1] for i in range(total)}), total
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a key is given twice")
-    return found
-
-
-_EACH_KEY_ONCE = json.JSONDecoder(object_pairs_hook=_object)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from rlperc.errors import RecipeError, did_you_mean
 from rlperc.words.response import Tags, write_response
-from rlperc.words.structure import read_json
+from rlperc.words.structure import read_json, read_stated
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -83,4 +83,4 @@ def solve(task: str, perception: str) -> str | None:
     formal = read_json(task)
     if not isinstance(formal, dict) or formal.get("world") not in WORLDS:
         raise ValueError(f"not a task of a known world: {task!r}")
-    return load_world(formal["world"]).solve(formal, read_json(perception))
+    return load_world(formal["world"]).solve(formal, read_stated(perception))
