@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,3 +19,14 @@ def short_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = rlperc("train", str(QUICKSTART), f"output={folder}", *SHORT)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
+
+
+@pytest.fixture
+def plugin(tmp_path: Path) -> Callable[[str], str]:
+    """Writes a reward file and gives the name that `--rewards` knows it by."""
+
+    def written(text: str, name: str = "mine.py") -> str:
+        (tmp_path / name).write_text(f"from rlperc import Score, reward\n{text}")
+        return str(tmp_path / name)
+
+    return written

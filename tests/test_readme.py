@@ -9,7 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from launch import ROOT, SHORT
+
+from rlperc.recipe.schema import RewardUse
+from rlperc.reward.plugins import find_reward
+from rlperc.reward.runner import check_settings
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
@@ -51,6 +56,11 @@ def test_blocks(workplace: Path) -> None:
         if named:
             (workplace / named[1]).write_text(text)
             commands = []
+        elif language == "yaml":
+            commands = []
+            for use in yaml.safe_load(text)["rewards"]:
+                loaded = RewardUse.model_validate(use)
+                check_settings(find_reward(loaded.use, workplace), loaded.with_)
         elif language == "python":
             commands = [f"{shlex.quote(sys.executable)} -c {shlex.quote(text)}"]
         else:
