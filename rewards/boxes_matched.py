@@ -67,4 +67,4 @@ def boxes_matched(
 
 
 def _word(label: str | None) -> str | None:
-    return label if label is None else label.strip().casefold()
+    return label if label is None else str(label).strip().casefold()

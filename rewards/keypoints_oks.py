@@ -54,7 +54,7 @@ def keypoints_oks(
     gold = _gold(keypoints, pixel_scale(gold_frame, image_size, resized_size))
     if gold is None:
         return None
-    if len(sigmas) != len(gold):
+    if len(sigmas) != len(gold) or not all(sigma > 0 for sigma in sigmas):
         raise RecipeError(
             f"sigmas for {len(sigmas)} keypoints", f"the row has {len(gold)} keypoints", "with: {sigmas: […]}, one for each"
         )

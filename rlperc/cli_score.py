@@ -188,6 +188,8 @@ def _write_summary(path: Path, file: Path, summary: Any) -> None:
     import json
     from dataclasses import asdict
 
+    if path.resolve() == file.resolve():
+        raise DataError(f"writing {path}", "that is the file that was scored", "--summary another.json")
     try:
         path.write_text(json.dumps({"file": str(file), **asdict(summary)}, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     except OSError as error:

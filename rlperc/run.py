@@ -27,7 +27,7 @@ from rlperc.recipe.check import check_recipe
 from rlperc.recipe.environment import check_versions
 from rlperc.recipe.folder import RunFolder
 from rlperc.recipe.load import dump_recipe
-from rlperc.recipe.rewards import answer_use, handling
+from rlperc.recipe.rewards import answer_use, handling, perception_use
 from rlperc.recipe.schema import RL_KINDS, Data, Evaluate, Recipe, Stage
 from rlperc.report.card import write_card
 from rlperc.reward.plugins import find_reward
@@ -244,7 +244,8 @@ class Examiner:
         use = answer_use(recipe)
         answer = RewardRunner(find_reward(use.use), use.with_, handling(use))
         has_truth = "perception" in self.exam.rows.column_names
-        perception = RewardRunner(find_reward(settings.perception), {}) if has_truth else None
+        seen = perception_use(recipe, settings)
+        perception = RewardRunner(find_reward(seen.use), seen.with_, handling(seen)) if has_truth else None
         self.measures = Measures(answer, perception, recipe.tags)
 
     def judge(self, model: Any, processor: Any, exam: Exam, label: str) -> list[Judged]:

@@ -70,6 +70,13 @@ def test_verl(tmp_path: Path) -> None:
     runner.close()
 
 
+def test_verl_may_be_async(tmp_path: Path) -> None:
+    signature = "compute_score(data_source, solution_str, ground_truth, bonus=0.0)"
+    text = f"async def {signature}:\n    return {{'score': 1.0 + bonus, 'n': 2}}\n"
+    runner = RewardRunner(find_reward(written(tmp_path, text)), {"bonus": 0.5}, Handling(isolate=False))
+    assert [(one.value, one.why) for one in runner.run(COMPLETIONS, GOLD)] == [(1.5, "n=2")] * 2
+
+
 @pytest.mark.parametrize("isolate", [False, True])
 def test_easyr1_one_at_a_time(tmp_path: Path, isolate: bool) -> None:
     reward = find_reward(written(tmp_path, EASY_ONE, "math.py"))  # as EasyR1 itself calls one

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -22,9 +23,14 @@ from rlperc.words.response import read_response
 
 FAULTY = """
 from __future__ import annotations
-import os, signal, subprocess, sys, time
+import asyncio, os, signal, subprocess, sys, threading, time
 from dataclasses import dataclass
 from rlperc import Score, reward
+
+KEPT = []
+
+class Own(BaseException):
+    pass
 
 @dataclass
 class Seen:
@@ -41,6 +47,12 @@ def faulty(completion, kind, *, key_env: str | None = None):
         case "end": os._exit(3)
         case "kill": os.kill(os.getpid(), signal.SIGKILL)
         case "memory": return len([0] * 10**11)
+        case "fill": KEPT.append(bytearray(10**8)); KEPT.append(bytearray(10**11))
+        case "own": raise Own
+        case "interrupt": raise KeyboardInterrupt
+        case "cancel": raise asyncio.CancelledError
+        case "in C": sum(range(10**13))
+        case "later": threading.Timer(0.2, os._exit, (5,)).start()
         case "nan": return float("nan")
         case "inf": return float("inf")
         case "word": return "high"
@@ -81,6 +93,11 @@ EXPECTED = {
     "end": ("error", "its worker process ended with exit code 3"),
     "kill": ("error", "its worker process ended by signal 9"),
     "memory": ("error", "it ran out of its memory"),
+    "fill": ("error", "it ran out of its memory"),
+    "own": ("error", ": Own"),
+    "interrupt": ("error", "it raised KeyboardInterrupt"),
+    "cancel": ("error", "CancelledError"),
+    "in C": ("timeout", "it took longer than its 1 s"),
     "nan": ("nan", "it returned nan"),
     "inf": ("inf", "it returned inf"),
     "word": ("error", "'high', which is not a number"),
@@ -90,9 +107,7 @@ EXPECTED = {
 
 def test_a_fault_touches_its_own_completion_and_no_other(runner: RewardRunner) -> None:
     kinds = [kind for fault in EXPECTED for kind in ("fine", fault, "fine")]
-    began = time.monotonic()
     outcomes = run(runner, *kinds)
-    assert time.monotonic() - began < 10 * LIMIT
     for kind, outcome in zip(kinds, outcomes, strict=True):
         status, why = EXPECTED.get(kind, ("value", ""))
         assert (outcome.status, outcome.value) == (status, 0.5 if status == "value" else None), kind
@@ -104,6 +119,12 @@ def test_under_load_every_answer_is_its_own(runner: RewardRunner) -> None:
     for kind, outcome in zip(kinds, run(runner, *kinds), strict=True):
         assert outcome.status == ("value" if kind == "fine" else "error")
         assert kind == "fine" or EXPECTED[kind][1] in outcome.why
+
+
+def test_workers_that_died_while_idle_are_replaced(runner: RewardRunner) -> None:
+    assert [outcome.status for outcome in run(runner, "later", "later")] == ["value"] * 2
+    time.sleep(0.6)
+    assert [outcome.status for outcome in run(runner, *["fine"] * 4)] == ["value"] * 4
 
 
 def test_off_the_main_thread(runner: RewardRunner) -> None:
@@ -127,12 +148,30 @@ def test_credentials_do_not_reach_the_workers(reward: Reward, monkeypatch: pytes
     runner.close()
 
 
-@given(st.sampled_from(["HF", "MY", "GITHUB", ""]), st.sampled_from(["TOKEN", "SECRET", "PASSWORD", "API_KEY", "apikey", "PAT"]))
+@given(
+    st.sampled_from(["HF", "MY", "GITHUB", ""]),
+    st.sampled_from(["TOKEN", "SECRET", "PASSWORD", "API_KEY", "apikey", "PAT", "BEARER"]),
+)
 def test_what_looks_like_a_credential_is_left_out(prefix: str, word: str) -> None:
     name = f"{prefix}_{word}" if prefix else word
     assignment = Assignment("x", {}, 1.0, 1, 64, [])
     assert name not in clean_environment({name: "x", "HOME": "/"}, assignment)
     assert name in clean_environment({name: "x"}, Assignment("x", {"key_env": name}, 1.0, 1, 64, []))
+
+
+def test_passwords_in_urls_and_the_runs_own_addresses_are_left_out() -> None:
+    assignment = Assignment("x", {}, 1.0, 1, 64, [])
+    environment = {
+        "DATABASE_URL": "postgres://me:secret@host/db",
+        "https_proxy": "http://proxy:8080",
+        "MASTER_ADDR": "10.0.0.1",
+        "RANK": "1",
+        "DB_PASS": "x",
+        "MYSQL_PWD": "x",
+        "PWD": "/here",
+        "KEYBOARD": "us",
+    }
+    assert {"https_proxy", "PWD", "KEYBOARD"} == set(clean_environment(environment, assignment)) & set(environment)
 
 
 def alive(pid: int) -> bool:
@@ -154,6 +193,18 @@ def test_closing_leaves_nothing_running(reward: Reward) -> None:
     assert not any(alive(pid) for pid in pids)
     assert [outcome.status for outcome in run(runner, "fine")] == ["value"]  # and it starts again where it must
     runner.close()
+
+
+def test_closing_leaves_no_semaphores_and_no_folders(reward: Reward) -> None:
+    def left() -> set[Path]:
+        return {*Path("/dev/shm").glob("sem.mp-*"), *Path(tempfile.gettempdir()).glob("pymp-*")}
+
+    before = left()
+    for kind in ("fine", "hang"):
+        runner = RewardRunner(reward, {}, HANDLING)
+        run(runner, kind)
+        runner.close()
+    assert left() <= before
 
 
 def test_a_killed_service_is_a_fault_and_is_replaced(reward: Reward) -> None:
@@ -203,13 +254,15 @@ def test_isolated_and_in_process_scores_are_the_same(reward: Reward, runner: Rew
 
 
 BLOCKING = """
-import asyncio, time
+import asyncio, os, time
 from rlperc import reward
 
 @reward()
 async def judge(completion):
     if completion.text == "block":
         time.sleep(1000)
+    if completion.text == "end":
+        os._exit(3)
     await asyncio.sleep(0.05)
     return 1.0
 """
@@ -218,8 +271,9 @@ async def judge(completion):
 def test_an_async_reward_that_blocks_its_loop_costs_nobody_else_the_score(tmp_path: Path) -> None:
     (tmp_path / "judge.py").write_text(BLOCKING)
     runner = RewardRunner(find_reward(str(tmp_path / "judge.py")), {}, HANDLING)
-    outcomes = runner.run([read_response(text) for text in ("a", "block", "b")], {})
-    assert [outcome.status for outcome in outcomes] == ["value", "timeout", "value"]
+    for text, status in (("block", "timeout"), ("end", "error")):
+        outcomes = runner.run([read_response(text) for text in ("a", text, "b")], {})
+        assert [outcome.status for outcome in outcomes] == ["value", status, "value"]
     runner.close()
 
 

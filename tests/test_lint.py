@@ -188,7 +188,7 @@ UNDER_ANOTHER_NAME = '''
 def made(bonus):
     @reward(bounded=True)
     def inner(completion, answer):
-        """Closes over what no other process has."""
+        """Made by a function, and known to the module by another name."""
         return bonus()
     return inner
 
@@ -204,9 +204,7 @@ def asks(completion, answer):
 
 
 def test_what_another_process_cannot_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (found,) = linted(tmp_path, UNDER_ANOTHER_NAME, FOUR)
-    assert found.kind == "cannot be pickled"
-    assert "no function there has that name" in found.text
+    assert linted(tmp_path, UNDER_ANOTHER_NAME, FOUR) == []  # found there as the file's one reward, as here
     monkeypatch.setenv("SOME_API_KEY", "secret")
     (tmp_path / "b").mkdir()
     (found,) = linted(tmp_path / "b", ASKS_AT_IMPORT, FOUR)

@@ -79,10 +79,10 @@ def test_a_recipes_rewards_settings_tags_and_names_of_columns(tmp_path: Path, ca
     assert "mean 1.0000" in capsys.readouterr().out
 
 
-def test_our_own_name_for_a_column_wins(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_the_datas_own_name_for_a_column_wins_as_in_training(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     recipe = tmp_path / "r.yaml"
     recipe.write_text(RECIPE)
-    file = write(tmp_path / "c.jsonl", [{"completion": "<final>9</final>", "solution": 4, "answer": 9}])
+    file = write(tmp_path / "c.jsonl", [{"completion": "<final>9</final>", "solution": 9, "answer": 4}])
     assert main(["score", str(file), "--recipe", str(recipe)]) == 0
     assert "mean 1.0000" in capsys.readouterr().out
 

@@ -10,9 +10,9 @@ from trl.data_utils import prepare_multimodal_messages
 
 from rlperc.recipe.rows import row_images
 from rlperc.recipe.schema import Data, TinyModel
+from rlperc.recipe.sizes import resized_size, with_sizes
 from rlperc.train.data import load_rows
 from rlperc.train.scorer import ModelScorer
-from rlperc.train.sizes import resized_size, with_sizes
 from rlperc.train.tiny import save_tiny_model
 from rlperc.words.response import Tags
 

@@ -134,7 +134,7 @@ def test_groups_are_whole_when_processes_share_them(tmp_path: Path) -> None:
         every = hashlib.sha256("|".join(text(row) for row in group).encode()).hexdigest()
         assert {row["whole/why"] for row in group} == {f"8 {every}"}
     tallies = json.loads((tmp_path / "run" / "summary.json").read_text())["rewards"]["reason"]
-    assert tallies["answer_number"]["counts"] == {"value": 48}
+    assert tallies["answer_number"]["counts"] == tallies["whole"]["counts"] == {"value": 48}
 
 
 def test_rewards_that_ask_the_model(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 from rlperc.evaluate.generate import generate
 from rlperc.recipe.rows import IMAGE_COLUMNS, row_images
 from rlperc.recipe.schema import Evaluate
+from rlperc.recipe.sizes import SIZES, with_sizes
 from rlperc.reward.runner import RewardRunner
 from rlperc.score.intervals import wilson
 from rlperc.words.response import Completion, Tags, read_response
@@ -88,6 +89,7 @@ def summarize(judged: Sequence[Judged]) -> dict[str, Any]:
 def _judge(
     model: Any, processor: Any, columns: dict[str, list[Any]], batch: list[int], measures: Measures, settings: Evaluate
 ) -> list[Judged]:
+    columns = _with_sizes(columns, processor, measures)
     seen = [row_images({name: columns[name][i] for name in IMAGE_COLUMNS if name in columns}) for i in range(len(batch))]
 
     def write(at: list[int], prefixes: list[str]) -> list[str]:
@@ -109,6 +111,17 @@ def _judge(
         for i, value in zip(known, _values(measures.answer, continued, of_known), strict=True):
             a_r[i] = value
     return [Judged(*one) for one in zip(batch, responses, a, a_p, a_r, strict=True)]
+
+
+def _with_sizes(columns: dict[str, list[Any]], processor: Any, measures: Measures) -> dict[str, list[Any]]:
+    runners = [measures.answer, *([measures.perception] if measures.perception else [])]
+    wanted = {column for runner in runners for column in runner.reward.columns} & SIZES
+    if not wanted:
+        return columns
+    rows = with_sizes(
+        [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)], wanted, processor
+    )
+    return {**columns, **{name: [row.get(name) for row in rows] for name in wanted}}
 
 
 def _values(runner: RewardRunner, read: list[Completion], columns: dict[str, list[Any]]) -> list[float | None]:

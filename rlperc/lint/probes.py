@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from rlperc.lint.exploits import Build, stating
 from rlperc.lint import exploits as e
+from rlperc.lint.exploits import Build, stating
 from rlperc.reward.contract import Credits
 
 # Whose reward is for what is stated about the image. A `format` reward may well like a response that states nothing.

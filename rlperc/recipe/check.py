@@ -10,7 +10,7 @@ from rlperc.errors import DataError, RecipeError
 from rlperc.recipe.batches import check_batches
 from rlperc.recipe.options import check_options
 from rlperc.recipe.peek import first_row, with_pictures
-from rlperc.recipe.rewards import LoadedReward, answer_use, load_rewards, trl_functions
+from rlperc.recipe.rewards import LoadedReward, answer_use, load_rewards, perception_use, trl_functions
 from rlperc.recipe.rows import Row, check_prompt, text_columns, with_image_size
 from rlperc.recipe.schema import RL_KINDS, Data, Evaluate, Recipe, Stage
 from rlperc.reward.plugins import find_reward
@@ -105,9 +105,16 @@ def _check_supervised(stage: Stage, row: Row) -> None:
 
 
 def _check_evaluate(recipe: Recipe, evaluate: Evaluate) -> list[str]:
-    use = answer_use(recipe)
-    answer, perception = find_reward(use.use), find_reward(evaluate.perception)
-    for reward in (answer, perception):
+    uses = [answer_use(recipe), perception_use(recipe, evaluate)]
+    answer, perception = (find_reward(use.use) for use in uses)
+    for use, reward in zip(uses, (answer, perception), strict=True):
+        check_settings(reward, use.with_)
+        if reward.scope == "group" or reward.needs_scorer:
+            raise RecipeError(
+                f"evaluate with the reward '{reward.name}'",
+                "it " + ("asks the training model" if reward.needs_scorer else "compares several completions of a prompt"),
+                "a reward of one completion, such as perception_exact",
+            )
         if reward.style != "rlperc":
             raise RecipeError(
                 f"evaluate with the reward '{reward.name}'",
@@ -121,7 +128,6 @@ def _check_evaluate(recipe: Recipe, evaluate: Evaluate) -> list[str]:
                 f"its range is {low:g} to {high:g}, and a, a_p and a_r are fractions",
                 "evaluate: {answer: a reward with the range 0 to 1}",
             )
-    check_settings(answer, use.with_)
     notes = _seen_in_training(recipe, evaluate)
     for data in [evaluate.data, *([evaluate.curve.data] if evaluate.curve else [])]:
         row, note = _row(data)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlperc.errors import RecipeError
-from rlperc.recipe.schema import RL_KINDS, Recipe, RewardUse, Stage
+from rlperc.recipe.schema import RL_KINDS, Evaluate, Recipe, RewardUse, Stage
 from rlperc.reward.contract import Reward
 from rlperc.reward.plugins import find_reward
 from rlperc.reward.runner import Handling, OnError, RewardRunner, check_imports, check_settings
@@ -27,6 +27,9 @@ class LoadedReward:
 def trl_rewards(recipe: Recipe, stage: str | None = None) -> tuple[list[TrlReward], list[float]]:
     """A recipe's rewards for anyone's own TRL trainer.
 
+    The trainer's rows must have the columns under the rewards' own names. A completion that `on_error: skip` leaves out
+    is None to TRL, which counts as 0 in the sum with other rewards; in `rlperc train` it is left out of its group.
+
     Args:
         recipe: a resolved recipe.
         stage: whose rewards; default the first RL stage.
@@ -41,6 +44,13 @@ def trl_rewards(recipe: Recipe, stage: str | None = None) -> tuple[list[TrlRewar
     if found is None:
         raise RecipeError(f"the rewards of the stage '{stage}'", "the recipe has none of that name", "one of its RL stages")
     loaded = load_rewards(found)
+    for one in loaded:
+        if one.reward.needs_scorer:
+            raise RecipeError(
+                f"the reward '{one.reward.name}' outside `rlperc train`",
+                "it asks the training model, which only that lends",
+                "another reward",
+            )
     return trl_functions(loaded, recipe, found), [one.use.weight for one in loaded]
 
 
@@ -91,6 +101,12 @@ def answer_use(recipe: Recipe) -> RewardUse:
         if reward.credits == "outcome" and reward.style == "rlperc":
             return use
     raise RecipeError("evaluate", "no reward of the recipe measures the answer", "evaluate: {answer: answer_number}")
+
+
+def perception_use(recipe: Recipe, evaluate: Evaluate) -> RewardUse:
+    """The reward that measures `a_p`, with the settings that the recipe gives it where it stands among its rewards."""
+    uses = [use for stage in recipe.stages for use in stage.rewards]
+    return next((use for use in uses if use.use == evaluate.perception), RewardUse(use=evaluate.perception))
 
 
 def recipe_rewards(recipe: Recipe) -> list[tuple[Reward, dict[str, Any]]]:

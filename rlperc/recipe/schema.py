@@ -143,7 +143,7 @@ class RewardUse(_Part):
     on_error: Literal["stop", "skip", "zero"] = "stop"
     """What becomes of a completion that it fails on: the run stops, this reward leaves it out of its group, or it gets 0."""
     max_error_share: float = Field(0.1, ge=0, le=1)
-    """The run stops all the same when it fails on more than this share of all completions."""
+    """The run stops all the same when it fails on more than this share of the last 500 completions or so."""
     timeout_s: float | None = Field(None, gt=0)
     """Seconds for one call: a completion, a group or a batch. Default: the reward's own, usually 5."""
     isolate: bool | None = None

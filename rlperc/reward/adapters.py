@@ -55,7 +55,9 @@ def _of_verl(theirs: Function) -> Function:
         taken = inspect.signature(theirs).parameters
         return _score(theirs(**{name: given[name] for name in _VERL if name in taken}, **settings), "score")
 
-    return _marked(scored, theirs, _settings(theirs, _VERL))
+    return _marked(
+        _awaiting(scored, "score") if inspect.iscoroutinefunction(theirs) else scored, theirs, _settings(theirs, _VERL)
+    )
 
 
 def _of_easyr1(theirs: Function, together: bool) -> Function:
@@ -84,6 +86,16 @@ def _of_swift(theirs: Function) -> Function:
     scored.__name__ = theirs.__name__
     scored.__doc__ = theirs.__doc__
     return scored
+
+
+def _awaiting(scored: Function, key: str) -> Function:
+    """The same for a coroutine function, whose call gives what is yet to be awaited."""
+
+    @functools.wraps(scored)
+    async def awaited(*args: Any, **kwargs: Any) -> Any:
+        return _score(await scored(*args, **kwargs), key)
+
+    return awaited
 
 
 def _score(returned: Any, key: str) -> Any:

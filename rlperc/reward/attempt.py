@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import math
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, NamedTuple
 
@@ -17,6 +17,8 @@ from rlperc.words.response import Completion
 Status = Literal["value", "skip", "error", "timeout", "nan", "inf", "missing"]
 # Calls of an async reward that wait at the same time, in one worker.
 CONCURRENT_CALLS = 32
+# Of a reason: an error that quotes a long completion would fill the tables.
+MAX_REASON_CHARACTERS = 1000
 
 
 class Outcome(NamedTuple):
@@ -36,13 +38,15 @@ class Outcome(NamedTuple):
         return self.status not in ("value", "skip")
 
 
+OUT_OF_MEMORY = Outcome("error", None, "it ran out of its memory")
+
+
 def attempt(reward: Reward, completion: Completion, row: Mapping[str, Any], settings: Mapping[str, Any]) -> Outcome:
     """Score one completion with a reward of completion scope. Never raises for what the reward does."""
     try:
-        returned = reward.function(completion, **row, **settings)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - a user's code; what it raised is told
+        return judged(reward, reward.function(completion, **row, **settings))
+    except BaseException as error:  # noqa: BLE001 - a user's code; what it raised is told
         return _raised(reward, error)
-    return judged(reward, returned)
 
 
 def attempt_many(
@@ -65,16 +69,16 @@ def attempt_call(reward: Reward, count: int, call: Callable[[], Any]) -> list[Ou
         returned = call()
         if isinstance(returned, Coroutine):
             returned = _in_a_loop(returned)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - as above
+        if returned is None and reward.scope == "group":
+            return [Outcome("skip")] * count
+        if isinstance(returned, str | bytes | Mapping | Set) or not isinstance(returned, Iterable):
+            return [Outcome("error", None, f"it returned {_shown(returned)} instead of a list")] * count
+        returned = list(returned)
+        if len(returned) != count:
+            return [Outcome("error", None, f"it returned {len(returned)} scores for {count} completions")] * count
+        return [judged(reward, one) for one in returned]
+    except BaseException as error:  # noqa: BLE001 - as above
         return [_raised(reward, error)] * count
-    if returned is None and reward.scope == "group":
-        return [Outcome("skip")] * count
-    if isinstance(returned, str) or not isinstance(returned, Iterable):
-        return [Outcome("error", None, f"it returned {_shown(returned)} instead of a list")] * count
-    returned = list(returned)
-    if len(returned) != count:
-        return [Outcome("error", None, f"it returned {len(returned)} scores for {count} completions")] * count
-    return [judged(reward, one) for one in returned]
 
 
 def attempt_concurrently(
@@ -94,10 +98,9 @@ def attempt_concurrently(
                 limit = asyncio.timeout(timeout_s)
                 try:
                     async with limit:
-                        returned = await reward.function(completion, **row, **settings)
-                except (Exception, SystemExit) as error:  # noqa: BLE001 - as above
+                        return judged(reward, await reward.function(completion, **row, **settings))
+                except BaseException as error:  # noqa: BLE001 - as above
                     return too_slow(timeout_s) if limit.expired() else _raised(reward, error)
-                return judged(reward, returned)
 
         return list(await asyncio.gather(*(one(c, r) for c, r in zip(completions, rows, strict=True))))
 
@@ -107,11 +110,15 @@ def attempt_concurrently(
 def judged(reward: Reward, returned: Any) -> Outcome:
     """Hold what a reward returned to its contract."""
     value, why = (returned.value, returned.why) if isinstance(returned, Score) else (returned, "")
+    why = "" if why is None else str(why)[:MAX_REASON_CHARACTERS]
     if value is None:
         return Outcome("skip", None, why)
     try:
-        number = float(value)
+        # Text that looks like a number may be what the model wrote.
+        number = None if isinstance(value, str | bytes) else float(value)
     except (TypeError, ValueError, OverflowError):
+        number = None
+    if number is None:
         return Outcome("error", None, f"it returned {_shown(returned)}, which is not a number")
     if not math.isfinite(number):
         kind: Status = "nan" if number != number else "inf"
@@ -128,13 +135,18 @@ def too_slow(timeout_s: float) -> Outcome:
 
 
 def _raised(reward: Reward, error: BaseException) -> Outcome:
+    """The outcome for what a reward raised. Raises KeyboardInterrupt again: that is the user's."""
+    if isinstance(error, KeyboardInterrupt):
+        raise error
     if isinstance(error, ImportError):
         return Outcome("missing", None, str(error))
     if isinstance(error, MemoryError):
-        return Outcome("error", None, "it ran out of its memory")
+        return OUT_OF_MEMORY
     if isinstance(error, UserError):
-        return Outcome("error", None, f"{error.asked}: {error.why}; instead: {error.instead}")
-    return Outcome("error", None, f"it raised {blame(error, reward.origin)}")
+        why = f"{error.asked}: {error.why}; instead: {error.instead}"
+    else:
+        why = f"it raised {blame(error, reward.origin)}"
+    return Outcome("error", None, why[:MAX_REASON_CHARACTERS])
 
 
 def _in_a_loop(coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -160,5 +172,8 @@ def _loop() -> asyncio.AbstractEventLoop:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception as error:  # noqa: BLE001 - a user's __repr__
+        text = f"a {type(value).__name__} whose repr raises {type(error).__name__}"
     return text if len(text) <= 60 else text[:57] + "…"

@@ -155,6 +155,8 @@ def reward(
     low, high = range
     if not low < high:
         raise ValueError(f"range {range}: the lowest value comes first")
+    if not 0 < timeout_s < float("inf"):
+        raise ValueError(f"timeout_s {timeout_s}: a number of seconds above 0")
 
     def mark(function: F) -> F:
         setattr(function, _MARK, _Mark((float(low), float(high)), credits, scope, bounded, timeout_s, imports))

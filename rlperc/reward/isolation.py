@@ -12,27 +12,35 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from rlperc.reward.attempt import CONCURRENT_CALLS, Outcome, too_slow
+from rlperc.reward.attempt import CONCURRENT_CALLS, Outcome
 from rlperc.reward.contract import Reward
 from rlperc.reward.worker import Assignment
 from rlperc.words.response import Completion
 
 _CREDENTIAL = re.compile(
-    r"TOKENS?(?![A-Z])|SECRET|PASSW|PASSPHRASE|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|(^|_)(KEY|PAT|AUTH|DSN|COOKIE)(_|$)",
+    r"TOKENS?(?![A-Z])|SECRET|PASSW|PASSPHRASE|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|CONNECTION_STRING|WEBHOOK"
+    r"|(^|_)(KEYS?|PAT|PASS|AUTH|AUTHORIZATION|BEARER|JWT|DSN|COOKIE)(_|$)|.+_PWD$",
     re.IGNORECASE,
 )
+_PASSWORD_IN_URL = re.compile(r"://[^/@\s]*:[^/@\s]*@")
+# A reward must not join the run's process group.
+_OF_THE_RUN = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT"}
 # A worker has one core; and a GPU is the trainer's.
 _WORKER_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 # The service is our own; if it does not answer by then, the pool itself is stuck.
 GRACE_S = 60.0
+STOP_S = 3.0
 STUCK = Outcome("timeout", None, "the process that isolates it did not answer")
 ENDED = Outcome("error", None, "the process that isolates it ended")
+
+Answer = list[Outcome] | Outcome
+"""Of one call: its outcomes; or the one fault it came to where its worker was lost with it."""
 
 
 class Isolated:
@@ -51,15 +59,15 @@ class Isolated:
         if self.reward.is_async:
             turns = -(-len(completions) // CONCURRENT_CALLS)
             # Each call has its own limit on the worker's loop; this one is for a loop that is blocked.
-            outcomes = self._call([(completions, rows)], limit * turns + limit)
-            if set(outcomes) != {too_slow(limit * turns + limit)}:
-                return outcomes
-            # One of them held up the loop: by itself, each is judged by its own time alone.
-        return self._call([([one], [row]) for one, row in zip(completions, rows, strict=True)], limit)
+            (answer,) = self._call([(completions, rows)], limit * turns + limit)
+            if isinstance(answer, list):
+                return answer
+            # One of them held up the loop or took the worker along: by itself, each is judged by what it does alone.
+        return _flat(self._call([([one], [row]) for one, row in zip(completions, rows, strict=True)], limit), [1] * len(rows))
 
     def score_together(self, calls: Sequence[tuple[Sequence[Completion], Mapping[str, Any]]]) -> list[Outcome]:
         """Score groups or batches, one call each; the outcomes of all of them, in order."""
-        return self._call(calls, self.assignment.timeout_s)
+        return _flat(self._call(calls, self.assignment.timeout_s), [len(call[0]) for call in calls])
 
     def close(self) -> None:
         """End the processes. The next call would start new ones."""
@@ -67,22 +75,27 @@ class Isolated:
             self._service.stop()
             self._service = None
 
-    def _call(self, calls: Sequence[tuple[Sequence[Completion], Any]], limit: float) -> list[Outcome]:
-        jobs = [(pickle.dumps(call), len(call[0]), limit) for call in calls]
+    def _call(self, calls: Sequence[tuple[Sequence[Completion], Any]], limit: float) -> list[Answer]:
+        jobs = [(pickle.dumps(call), limit) for call in calls]
+        answers: list[Answer] = []
         with self._one_at_a_time:
             self._service = self._service or _Service(self.assignment, self.reward.imports)
             try:
-                patience = limit * -(-len(jobs) // self.assignment.workers) + GRACE_S
-                answered = self._service.ask(jobs, patience)
-            except (EOFError, ConnectionError):
-                answered = None
-            except BaseException:  # interrupted: an answer that comes later must not be taken for another call's
+                for answer in self._service.ask(jobs, limit + GRACE_S):
+                    answers.append(answer)
+            except BaseException as error:  # an answer that comes later must not be taken for another call's
                 self.close()
-                raise
-            if isinstance(answered, list):
-                return [Outcome(*outcome) for call in answered for outcome in call]
-            self.close()
-            return [STUCK if answered == "late" else ENDED] * sum(count for _, count, _ in jobs)
+                if not isinstance(error, EOFError | ConnectionError | TimeoutError):
+                    raise
+                fault = STUCK if isinstance(error, TimeoutError) else ENDED
+                answers += [fault] * (len(jobs) - len(answers))
+        return answers
+
+
+def _flat(answers: Sequence[Answer], counts: Sequence[int]) -> list[Outcome]:
+    """The outcomes of all calls; a lost call's fault is that of each of its completions."""
+    pairs = zip(answers, counts, strict=True)
+    return [one for answer, count in pairs for one in (answer if isinstance(answer, list) else [answer] * count)]
 
 
 class _Service:
@@ -105,28 +118,43 @@ class _Service:
         ours.send(assignment)
         ours.send(imports)
 
-    def ask(self, jobs: list[tuple[bytes, int, float]], patience: float) -> list[list[Any]] | str:
-        """Send jobs and wait for their outcomes; "late" where they do not come."""
+    def ask(self, jobs: list[tuple[bytes, float]], patience: float) -> Iterator[Answer]:
+        """Send jobs and give their answers as they come, in order. Raises TimeoutError where one does not come."""
         self.link.send(jobs)
-        if not self.link.poll(patience):
-            return "late"
-        answer: list[list[Any]] = json.loads(self.link.recv_bytes())
-        return answer
+        for _ in jobs:
+            if not self.link.poll(patience):
+                raise TimeoutError
+            answer = json.loads(self.link.recv_bytes())
+            yield Outcome(*answer["lost"]) if isinstance(answer, dict) else [Outcome(*one) for one in answer]
 
 
 def clean_environment(environment: Mapping[str, str], assignment: Assignment) -> dict[str, str]:
-    """The environment without what looks like a credential, but for the variables that settings `…_env` name."""
+    """The environment without what looks like a credential, but for the variables that settings `…_env` name.
+
+    By the name of a variable, and by a password in a URL. Files that hold credentials stay readable.
+    """
     named = {value for name, value in assignment.settings.items() if name.endswith("_env") and value is not None}
-    kept = {name: value for name, value in environment.items() if name in named or not _CREDENTIAL.search(name)}
+    kept = {name: value for name, value in environment.items() if name in named or not _is_secret(name, value)}
     python_path = [str(Path(__file__).parents[2]), *filter(None, [kept.get("PYTHONPATH")])]
     return {**kept, **_WORKER_ENVIRONMENT, "PYTHONPATH": os.pathsep.join(python_path)}
 
 
+def _is_secret(name: str, value: str) -> bool:
+    if name in ("PWD", "OLDPWD"):
+        return False
+    return name in _OF_THE_RUN or bool(_CREDENTIAL.search(name) or _PASSWORD_IN_URL.search(value))
+
+
 def _stop(process: subprocess.Popen[bytes], link: Connection) -> None:
+    """End the service, which tidies up and takes its group along; what does not end by itself is killed."""
     link.close()
-    with contextlib.suppress(ProcessLookupError):  # it has ended by itself
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    process.terminate()
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _has_descriptor(stream: Any) -> bool:

@@ -90,7 +90,7 @@ def _from_file(path: Path, name: str | None) -> Reward:
         raise PluginError(f"the reward file {path}", "there is no such file", "a path that counts from the recipe")
     module = _load_file(path)
     function = _named(module, name, str(path)) if name else _the_one_reward(module, path)
-    return describe(adapt(function), str(path), f"{path}:{function.__name__}")
+    return describe(_adapted(function, str(path)), str(path), f"{path}:{name}" if name else str(path))
 
 
 def _from_module(use: str) -> Reward:
@@ -101,7 +101,18 @@ def _from_module(use: str) -> Reward:
         raise PluginError(
             f"the reward '{use}'", f"{name or 'nothing'} cannot be imported: {error}", "package.module:function, installed here"
         ) from error
-    return describe(adapt(_named(module, attribute, name)), use, use)
+    return describe(_adapted(_named(module, attribute, name), name), use, use)
+
+
+def _adapted(thing: Callable[..., Any], origin: str) -> Callable[..., Any]:
+    try:
+        return adapt(thing)
+    except Exception as error:
+        raise PluginError(
+            f"the reward in {origin}",
+            f"it cannot be made: {blame(error, origin)}",
+            "a function, or a class that needs no arguments",
+        ) from error
 
 
 @functools.cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -19,13 +19,15 @@ from rlperc.words.response import Completion
 
 OnError = Literal["stop", "skip", "zero"]
 Group = Sequence[int]
-# Below that many completions a share of faults says little.
+# Below that many completions a share of faults says little; faults that came before so many others are past.
 ENOUGH_TO_JUDGE = 50
+WINDOW = 500
 DEFAULT_MEMORY_MIB = 4096
 # Reasons for faults that are kept apart; an error that quotes the completion has another one each time.
 MAX_REASONS = 20
 MAX_REASON_CHARACTERS = 200
 OTHER_REASONS = "other reasons"
+EVERYTHING = slice(None)
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,10 @@ class Handling:
     """How a reward is run, and what becomes of its faults.
 
     `on_error`: `stop` the run; `skip` that completion for this reward; or give it `zero`. A fault share above
-    `max_error_share` stops the run all the same. `timeout_s` is for one call, and None means the reward's own. `isolate`
-    None means: in worker processes unless the reward declares itself bounded. `workers` 0 means as many as there are
-    cores for this process, up to 4. `memory_mib` is a worker's.
+    `max_error_share`, of the last 500 completions or so, stops the run all the same. `timeout_s` is for one call, and None
+    means the reward's own. `isolate` None means: in worker processes unless the reward declares itself bounded. `workers`
+    0 means as many as there are cores for this process, up to 4. `memory_mib` is a worker's, for the memory it asks for
+    itself: shared mappings do not count, and a program that it starts has as much again.
     """
 
     on_error: OnError = "stop"
@@ -58,6 +61,7 @@ class RewardRunner:
         self.counts: Counter[str] = Counter()
         self.seconds = 0.0
         self.faults: Counter[str] = Counter()
+        self._recent: deque[tuple[int, int]] = deque()  # of each call: faults, completions
         self._isolated = self._processes() if self._isolates() else None
 
     def run(
@@ -66,6 +70,7 @@ class RewardRunner:
         columns: Mapping[str, Sequence[Any]],
         groups: Iterable[Group] | None = None,
         scorer: Scorer | None = None,
+        wanted: slice = EVERYTHING,
     ) -> list[Outcome]:
         """Score completions.
 
@@ -74,6 +79,8 @@ class RewardRunner:
             columns: the data's columns, each as long as `completions`; what the reward does not read is left alone.
             groups: the places of each prompt's completions; a reward of group scope needs them.
             scorer: the training model, for a reward that asks for it.
+            wanted: which outcomes to count and return; the others belong to another process, and stand here for their
+                group's sake.
 
         Returns:
             One outcome each, in order. Faults have no value under `skip`, and 0 under `zero`.
@@ -92,7 +99,7 @@ class RewardRunner:
             case "batch":
                 extra = {"scorer": scorer} if self.reward.needs_scorer else {}
                 outcomes = self._together([(completions, {**taken, **extra})])
-        return self._settled(outcomes, began)
+        return self._settled(outcomes[wanted], began)
 
     def run_trl(self, arguments: Mapping[str, Any], count: int) -> list[Outcome]:
         """Run a plain TRL function on a whole batch, in this process, and hold it to TRL's contract."""
@@ -158,6 +165,9 @@ class RewardRunner:
         self.seconds += time.perf_counter() - began
         self.counts.update(outcome.status for outcome in outcomes)
         faults = {place: outcome for place, outcome in enumerate(outcomes) if outcome.is_fault}
+        self._recent.append((len(faults), len(outcomes)))
+        while sum(count for _, count in self._recent) - self._recent[0][1] >= WINDOW:
+            self._recent.popleft()
         if not faults:
             return outcomes
         for fault in faults.values():
@@ -181,11 +191,11 @@ class RewardRunner:
                 f"{first.why} (on completion {place + 1} of {count}{others})",
                 "a finite number for whatever a model may write, None where the row is not its own; or `on_error: skip`",
             )
-        so_far, total = sum(self.counts.values()) - self.counts["value"] - self.counts["skip"], sum(self.counts.values())
-        if total >= ENOUGH_TO_JUDGE and so_far > self.handling.max_error_share * total:
+        failed, total = (sum(parts) for parts in zip(*self._recent, strict=True))
+        if total >= ENOUGH_TO_JUDGE and failed > self.handling.max_error_share * total:
             raise RewardError(
                 asked,
-                f"it failed on {so_far} of {total} completions, most often because {self.faults.most_common(1)[0][0]}",
+                f"it failed on {failed} of the last {total} completions, most often because {self.faults.most_common(1)[0][0]}",
                 f"a reward that works, or a `max_error_share` above {self.handling.max_error_share:g}",
             )
 
@@ -220,12 +230,15 @@ def check_settings(reward: Reward, settings: Mapping[str, Any]) -> None:
 
 
 def _check_types(reward: Reward, settings: Mapping[str, Any]) -> None:
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
     for name, value in settings.items():
         annotation = reward.annotations.get(name, Any)
         try:
-            TypeAdapter(annotation).validate_python(value)
+            # Strictly, because the reward gets the value as it is; but YAML has no tuples.
+            TypeAdapter(annotation).validate_python(value, strict=not isinstance(value, list))
+        except PydanticSchemaGenerationError:
+            continue  # a class of the user's, which only the reward itself can judge
         except ValidationError as error:
             fault = error.errors()[0]
             wanted = fault.get("ctx", {}).get("expected") or getattr(annotation, "__name__", str(annotation))

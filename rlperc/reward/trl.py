@@ -11,6 +11,8 @@ from rlperc.reward.contract import Reward, Scorer
 from rlperc.reward.runner import RewardRunner
 from rlperc.words.response import Completion, Tags, read_response
 
+REPORTED = ("skip", "error", "timeout", "nan", "inf")
+
 
 class TrlReward:
     """One reward with its settings, called as TRL calls a reward function.
@@ -57,8 +59,8 @@ class TrlReward:
         high = -(-(start + len(read)) // self.group_size) * self.group_size
         mine = everything[low:high]
         whole = {name: [one[index + 2] for one in mine] for index, name in enumerate(columns)}
-        outcomes = self.runner.run([one[0] for one in mine], whole, self._groups([one[1] for one in mine]))
-        return outcomes[start - low : start - low + len(read)]
+        groups = self._groups([one[1] for one in mine])
+        return self.runner.run([one[0] for one in mine], whole, groups, wanted=slice(start - low, start - low + len(read)))
 
     def _groups(self, asked: Sequence[str]) -> list[range]:
         size = self.group_size
@@ -75,7 +77,7 @@ class TrlReward:
         if self.reward.style == "rlperc" and "log_extra" in columns:
             columns["log_extra"](f"{self.reward.name}/why", [outcome.why for outcome in outcomes])
         if "log_metric" in columns:
-            for status in sorted(set(self.runner.counts) - {"value"}):
+            for status in REPORTED:  # all of them each time: TRL takes the mean over what was logged
                 share = sum(outcome.status == status for outcome in outcomes) / max(1, len(outcomes))
                 columns["log_metric"](f"rewards/{self.reward.name}/{status}", share)
 

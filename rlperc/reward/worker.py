@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import pickle
 import resource
+import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rlperc.errors import UserError
-from rlperc.reward.attempt import Outcome, attempt, attempt_concurrently, attempt_many
+from rlperc.reward.attempt import OUT_OF_MEMORY, Outcome, attempt, attempt_concurrently, attempt_many
 from rlperc.reward.contract import Reward
 from rlperc.reward.plugins import find_reward
+from rlperc.words.response import Completion
 
 MIB = 1024 * 1024
+EXIT_OUT_OF_MEMORY = 77
 
 
 @dataclass(frozen=True)
@@ -54,8 +58,12 @@ def prepare(assignment: Assignment) -> None:
         why = error.why if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         _State.failure = Outcome("error", None, f"it cannot be loaded in a worker: {why}")
     # Of the memory it asks for itself: mapped libraries, of which some are huge, do not count.
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     limit = assignment.memory_mib * MIB
+    limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    # As it was before Python and the pool: what is stuck in C could not run a handler.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def score(job: bytes) -> str:
@@ -65,13 +73,22 @@ def score(job: bytes) -> str:
         The outcomes as JSON: the process that reads them unpickles nothing that a worker wrote.
     """
     completions, columns = pickle.loads(job)  # noqa: S301 - from the process that started this one
+    try:
+        outcomes = _outcomes(completions, columns)
+    except BaseException as error:  # noqa: BLE001 - even a KeyboardInterrupt is a reward's own here
+        outcomes = [Outcome("error", None, f"it raised {type(error).__name__}")] * len(completions)
+    if OUT_OF_MEMORY in outcomes:
+        # What it holds would be missing to the next completion: a new worker starts empty.
+        os._exit(EXIT_OUT_OF_MEMORY)
+    return json.dumps(outcomes)
+
+
+def _outcomes(completions: Sequence[Completion], columns: Any) -> list[Outcome]:
     reward, settings = _State.reward, _State.assignment.settings
     if reward is None:
-        outcomes = [_State.failure] * len(completions)
-    elif reward.scope != "completion":
-        outcomes = attempt_many(reward, completions, columns, settings)
-    elif reward.is_async:
-        outcomes = attempt_concurrently(reward, completions, columns, settings, _State.assignment.timeout_s)
-    else:
-        outcomes = [attempt(reward, one, row, settings) for one, row in zip(completions, columns, strict=True)]
-    return json.dumps(outcomes)
+        return [_State.failure] * len(completions)
+    if reward.scope != "completion":
+        return attempt_many(reward, completions, columns, settings)
+    if reward.is_async:
+        return attempt_concurrently(reward, completions, columns, settings, _State.assignment.timeout_s)
+    return [attempt(reward, one, row, settings) for one, row in zip(completions, columns, strict=True)]

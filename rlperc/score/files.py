@@ -67,14 +67,14 @@ def completion_row(entry: Entry, source: Source, renamed: Mapping[str, str]) -> 
     Args:
         entry: from the file.
         source: the file.
-        renamed: our name for a column to its name in the data; the row's own column of our name wins.
+        renamed: our name for a column to its name in the data; where the row has both, the data's wins, as in training.
 
     Raises:
         DataError: it holds no completion, or something that cannot be one of ours.
     """
     row = entry.row
     for ours, theirs in renamed.items():
-        if ours not in row and theirs in row:
+        if theirs in row:
             row[ours] = row.pop(theirs)
     where = f"{source.file}, {source.place(entry.number)}"
     if not isinstance(row.get("completion"), str):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Sequence, Set
 from typing import Any
 
 import torch
@@ -13,6 +14,14 @@ from rlperc.words.response import Tags, find_span
 
 # Tensors of a processor that have a value for each token of the prompt, and get zeros for the completion.
 PER_TOKEN = ("token_type_ids", "mm_token_type_ids")
+
+
+def forward_arguments(model: Any) -> Set[str]:
+    """The names that a model's `forward` takes, also behind peft and the wrappers of distributed training."""
+    while hasattr(model, "module"):
+        model = model.module
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return inspect.signature(base.forward).parameters.keys()
 
 
 class ModelScorer:
@@ -31,6 +40,7 @@ class ModelScorer:
         self.model, self.processor, self.batch_size = model, processor, batch_size
         self.chat_template_kwargs = chat_template_kwargs
         self.prompts, self.completion_ids = prompts, completion_ids
+        self._keeps_logits = "logits_to_keep" in forward_arguments(model)
         self._spans = [self._perception(ids, tags) for ids in completion_ids]
 
     def perception_logprobs(self, images: list[list[Any]]) -> list[float | None]:
@@ -49,9 +59,12 @@ class ModelScorer:
 
     def _chunk(self, chunk: slice, images: list[list[Any]]) -> list[float | None]:
         inputs, width = self._inputs(self.prompts[chunk], images[chunk], self.completion_ids[chunk])
-        logits = self.model(**inputs, use_cache=False).logits[:, -width - 1 : -1].float()
+        # Only the completion's logits: over a large vocabulary those of the prompt would fill a GPU.
+        kept = {"logits_to_keep": width + 1} if self._keeps_logits else {}
+        logits = self.model(**inputs, **kept, use_cache=False).logits[:, -width - 1 : -1]
         written = inputs["input_ids"][:, -width:, None]
-        logprobs = torch.log_softmax(logits, dim=-1).gather(2, written)[..., 0]  # Shape: (completions, width)
+        chosen = logits.gather(2, written)[..., 0].float()
+        logprobs = chosen - torch.logsumexp(logits.float(), dim=-1)  # Shape: (completions, width)
         return [row[list(span)].mean().item() if span else None for row, span in zip(logprobs, self._spans[chunk], strict=True)]
 
     def _inputs(

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from trl import GRPOTrainer
 
+from rlperc.recipe.sizes import with_sizes
 from rlperc.reward.trl import TrlReward
 from rlperc.score.coupling import Coupling
 from rlperc.train.scorer import ModelScorer
-from rlperc.train.sizes import with_sizes
 
 
 class RlpercGRPOTrainer(GRPOTrainer):
@@ -35,10 +35,9 @@ class RlpercGRPOTrainer(GRPOTrainer):
             if function.reward.needs_scorer:
                 function.scorer = self._scorer(function, inputs, completion_ids_list)
         rewards: torch.Tensor = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
-        rewards = self._without_faults(rewards)
         if self.model.training:
             self._watch(rewards)
-        return rewards
+        return self._without_faults(rewards)
 
     def _scorer(self, function: TrlReward, inputs: list[dict[str, Any]], completion_ids: list[list[int]]) -> ModelScorer:
         prompts = [row["prompt"] for row in inputs]

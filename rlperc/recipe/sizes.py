@@ -8,6 +8,8 @@ from typing import Any
 from rlperc.errors import DataError
 from rlperc.recipe.rows import row_images, with_image_size
 
+SIZES = frozenset({"image_size", "resized_size"})
+
 
 def with_sizes(rows: list[dict[str, Any]], wanted: Set[str], processor: Any) -> list[dict[str, Any]]:
     """The rows with `image_size` and `resized_size` ([width, height] in pixels) where a reward reads them.
@@ -35,8 +37,14 @@ def resized_size(processor: Any, image: Any) -> list[int]:
     """[width, height] in pixels that the processor really gives the vision tower, found by running it.
 
     Raises:
-        DataError: it cuts the image into tiles, so that no one resized image exists.
+        DataError: it crops the image or cuts it into tiles, so that no one resized image exists.
     """
+    if getattr(processor.image_processor, "do_center_crop", False):
+        raise DataError(
+            "`frame: resized`",
+            "this model's processor crops the image, so that places shift too",
+            "frame: pixels, unit or thousand, and a prompt that asks for it",
+        )
     made = processor.image_processor(images=[image.convert("RGB")], return_tensors="pt")
     if "image_grid_thw" in made:  # the Qwen-VL family: patches of each image, in rows and columns
         _, rows, columns = made["image_grid_thw"][0].tolist()
