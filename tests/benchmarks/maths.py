@@ -18,17 +18,23 @@ another sign, off by one, upside down, one coefficient. Around each box stand tw
 250 characters, some with formulas of their own; longer responses would cost TRL more, and `answer_math` hardly.
 
 Gold answers stand between dollars, as math-verify expects them; `--bare` leaves the dollars away, as in trl-lib/DeepMath-103K.
-Both read the whole response (`span="text"`). Both score the same pieces of the corpus in turn, after a warm-up on another
-corpus, and sympy's cache is emptied before each piece, so that neither finds the other's work done.
+All read the whole response (`span="text"`) and score the same pieces of the corpus in turn, after a warm-up on another
+corpus. sympy's cache is emptied before each piece, so that nobody finds another's work done; the workers keep theirs.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import random
 import time
 from collections.abc import Callable
 from fractions import Fraction
+
+from rlperc.reward.attempt import attempt
+from rlperc.reward.plugins import find_reward
+from rlperc.reward.runner import Handling, RewardRunner
+from rlperc.words.response import read_response
 
 Pair = tuple[str, str]  # gold answer without dollars, response
 Made = tuple[str, list[str], list[str]]  # gold answer, other ways to write it, wrong answers
@@ -255,18 +261,23 @@ def score_with_trl(pairs: list[Pair]) -> list[float | None]:
 
 
 def score_with_ours(pairs: list[Pair]) -> list[float | None]:
-    from rlperc.reward.attempt import attempt
-    from rlperc.reward.plugins import find_reward
-    from rlperc.words.response import read_response
-
     reward = find_reward("answer_math")
     outcomes = [attempt(reward, read_response(text), {"answer": gold}, {"span": "text"}) for gold, text in pairs]
     assert not [outcome for outcome in outcomes if outcome.is_fault]
     return [outcome.value for outcome in outcomes]
 
 
-# A place for a third: the same corpus through `rlperc.reward.runner` with two workers.
-SCORERS = {"accuracy_reward": score_with_trl, "answer_math": score_with_ours}
+@functools.cache
+def two_workers() -> RewardRunner:
+    return RewardRunner(find_reward("answer_math"), {"span": "text"}, Handling(isolate=True, workers=2))
+
+
+def score_in_workers(pairs: list[Pair]) -> list[float | None]:
+    outcomes = two_workers().run([read_response(text) for _, text in pairs], {"answer": [gold for gold, _ in pairs]})
+    return [outcome.value for outcome in outcomes]
+
+
+SCORERS = {"accuracy_reward": score_with_trl, "answer_math": score_with_ours, "in two workers": score_in_workers}
 
 
 def count_asked(pairs: list[Pair]) -> int:
@@ -312,9 +323,10 @@ def main() -> None:
     right = sum(score == 1.0 for score in scores["answer_math"]) / len(pairs)
     print(f"seed {options.seed}, {len(pairs)} pairs, {characters:.0f} characters a response, {right:.0%} right")
     for name in SCORERS:
-        print(f"{name:16} {len(pairs) / seconds[name]:8.0f} per second, one process")
+        ratio = seconds["accuracy_reward"] / seconds[name]
+        print(f"{name:16} {len(pairs) / seconds[name]:8.0f} per second, {ratio:.1f} x accuracy_reward")
     print(f"asked math-verify {count_asked(pairs) / len(pairs):.1%} of the time")
-    print(f"ratio {seconds['accuracy_reward'] / seconds['answer_math']:.1f}")
+    assert scores["in two workers"] == scores["answer_math"]
     theirs, ours = scores["accuracy_reward"], scores["answer_math"]
     different = [(pair, t, o) for pair, t, o in zip(pairs, theirs, ours, strict=True) if t != o]
     print(f"{len(different)} verdicts differ" + ("" if not different else " (gold, response, theirs, ours):"))
