@@ -20,7 +20,7 @@ from rlperc.words.response import read_response
 from rlperc.words.structure import MAX_CHARACTERS, canonical, same_value
 from rlperc.worlds.digits import items
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "rewards" / "golden"
 
 
 def cases(name: str) -> list[Any]:
