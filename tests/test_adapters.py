@@ -56,7 +56,7 @@ def written(folder: Path, text: str, name: str = "theirs.py") -> str:
 
 def test_verl(tmp_path: Path) -> None:
     reward = find_reward(written(tmp_path, VERL))
-    assert (reward.name, reward.summary) == ("compute_score", "Right where the text ends with the truth.")
+    assert (reward.name, reward.summary) == ("theirs", "Right where the text ends with the truth.")
     assert reward.columns == {"answer": True, "data_source": False, "extra_info": False}
     assert reward.settings == {"bonus": 0.0}
     outcomes = RewardRunner(reward, {}, Handling(isolate=False)).run(COMPLETIONS, GOLD)

@@ -200,7 +200,9 @@ def test_a_model_folder_that_is_not_there(tmp_path: Path, capsys: pytest.Capture
 def test_measures_are_fractions(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     (tmp_path / "mine.py").write_text("from rlperc import reward\n@reward(range=(-1, 1))\ndef mine(completion):\n    return 0\n")
     file = recipe(tmp_path, "{use: ./mine.py}")
-    assert "a, a_p and a_r are fractions" in refused(["check", file, "evaluate={data: {split: test}}"], capsys)
+    assert "credits the outcome with 0 to 1" in refused(["check", file, "evaluate={data: {split: test}}"], capsys)
+    named = f"evaluate={{data: {{split: test}}, answer: {tmp_path / 'mine.py'}}}"
+    assert "a, a_p and a_r are fractions" in refused(["check", file, named], capsys)
 
 
 def test_paths_in_overrides_count_from_where_the_shell_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,6 @@ from rlperc.reward.contract import Reward, describe
 from rlperc.reward.isolation import clean_environment
 from rlperc.reward.plugins import find_reward
 from rlperc.reward.runner import Handling, RewardRunner
-from rlperc.reward.worker import Assignment
 from rlperc.words.response import read_response
 
 FAULTY = """
@@ -154,13 +153,11 @@ def test_credentials_do_not_reach_the_workers(reward: Reward, monkeypatch: pytes
 )
 def test_what_looks_like_a_credential_is_left_out(prefix: str, word: str) -> None:
     name = f"{prefix}_{word}" if prefix else word
-    assignment = Assignment("x", {}, 1.0, 1, 64, [])
-    assert name not in clean_environment({name: "x", "HOME": "/"}, assignment)
-    assert name in clean_environment({name: "x"}, Assignment("x", {"key_env": name}, 1.0, 1, 64, []))
+    assert name not in clean_environment({name: "x", "HOME": "/"}, {})
+    assert name in clean_environment({name: "x"}, {"key_env": name})
 
 
 def test_passwords_in_urls_and_the_runs_own_addresses_are_left_out() -> None:
-    assignment = Assignment("x", {}, 1.0, 1, 64, [])
     environment = {
         "DATABASE_URL": "postgres://me:secret@host/db",
         "https_proxy": "http://proxy:8080",
@@ -171,7 +168,7 @@ def test_passwords_in_urls_and_the_runs_own_addresses_are_left_out() -> None:
         "PWD": "/here",
         "KEYBOARD": "us",
     }
-    assert {"https_proxy", "PWD", "KEYBOARD"} == set(clean_environment(environment, assignment)) & set(environment)
+    assert {"https_proxy", "PWD", "KEYBOARD"} == set(clean_environment(environment, {})) & set(environment)
 
 
 def alive(pid: int) -> bool:

@@ -298,3 +298,9 @@ def test_what_came_of_the_completions_goes_to_the_metrics() -> None:
     assert {name for name, value in logged.items() if value} == {"rewards/picky/skip"}
     assert logged["rewards/picky/skip"] == 0.75
     assert function.runner.counts == {"value": 5, "skip": 3}
+
+
+@pytest.mark.parametrize("wrong", [{"scope": "groups"}, {"credits": "outcom"}, {"timeout_s": 0}, {"range": (1.0, 0.0)}])
+def test_what_a_reward_may_not_declare(wrong: dict) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        reward(**wrong)

@@ -125,6 +125,9 @@ def test_a_file_that_is_not_the_one_it_was_begun_with(file: Path, tmp_path: Path
     write(file, [{**line, "task": None} for line in LINES])
     with pytest.raises(DataError, match="has scores of answer_number, format_tags instead of answer_follows, format_tags"):
         scored(file, out, "answer_follows", resume=True)
+    write(file, [{**line, "answer": "7"} for line in LINES])
+    with pytest.raises(DataError, match="its first completions come to other scores now"):
+        scored(file, out, "answer_number", resume=True)
     assert out.read_bytes() == before
 
 

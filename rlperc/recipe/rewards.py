@@ -98,9 +98,14 @@ def answer_use(recipe: Recipe) -> RewardUse:
         return next((use for use in uses if use.use == evaluate.answer), RewardUse(use=evaluate.answer))
     for use in uses:
         reward = find_reward(use.use)
-        if reward.credits == "outcome" and reward.style == "rlperc":
+        measures = reward.style == "rlperc" and reward.scope != "group" and reward.range == (0.0, 1.0)
+        if reward.credits == "outcome" and measures:
             return use
-    raise RecipeError("evaluate", "no reward of the recipe measures the answer", "evaluate: {answer: answer_number}")
+    raise RecipeError(
+        "evaluate",
+        "none of the recipe's rewards credits the outcome with 0 to 1, completion by completion",
+        "evaluate: {answer: answer_number}",
+    )
 
 
 def perception_use(recipe: Recipe, evaluate: Evaluate) -> RewardUse:

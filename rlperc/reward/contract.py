@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeVar, overload
+from typing import Any, Literal, Protocol, TypeVar, get_args, overload
 
 from rlperc.errors import PluginError
 
@@ -152,6 +152,9 @@ def reward(
         timeout_s: seconds for a call; a recipe may say otherwise.
         imports: heavy packages it imports inside; workers import them before its first time limit starts.
     """
+    for name, given, known in (("scope", scope, get_args(Scope)), ("credits", credits, get_args(Credits))):
+        if given not in known:
+            raise ValueError(f"{name} {given!r}: one of {', '.join(known)}")
     low, high = range
     if not low < high:
         raise ValueError(f"range {range}: the lowest value comes first")

@@ -50,6 +50,7 @@ class Isolated:
         self.reward = reward
         path = [os.path.abspath(folder) for folder in sys.path]
         self.assignment = Assignment(reward.use, dict(settings), timeout_s, workers, memory_mib, path)
+        self._defaults = {name: value for name, value in reward.settings.items() if isinstance(value, str)}
         self._service: _Service | None = None
         self._one_at_a_time = threading.Lock()
 
@@ -79,7 +80,9 @@ class Isolated:
         jobs = [(pickle.dumps(call), limit) for call in calls]
         answers: list[Answer] = []
         with self._one_at_a_time:
-            self._service = self._service or _Service(self.assignment, self.reward.imports)
+            if self._service is None:
+                environment = clean_environment(os.environ, {**self._defaults, **self.assignment.settings})
+                self._service = _Service(self.assignment, self.reward.imports, environment)
             try:
                 for answer in self._service.ask(jobs, limit + GRACE_S):
                     answers.append(answer)
@@ -101,13 +104,13 @@ def _flat(answers: Sequence[Answer], counts: Sequence[int]) -> list[Outcome]:
 class _Service:
     """A running `rlperc.reward.service`, in a process group of its own."""
 
-    def __init__(self, assignment: Assignment, imports: tuple[str, ...]) -> None:
+    def __init__(self, assignment: Assignment, imports: tuple[str, ...], environment: Mapping[str, str]) -> None:
         ours, theirs = Pipe()
         with theirs:
             self.process = subprocess.Popen(  # noqa: S603 - this interpreter, this package
                 # -P: a file of the user's that is called like a module of ours or of Python's must not stand in for it.
                 [sys.executable, "-P", "-m", "rlperc.reward.service", str(theirs.fileno())],
-                env=clean_environment(os.environ, assignment),
+                env=environment,
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=sys.stderr.fileno() if _has_descriptor(sys.stderr) else None,
@@ -128,12 +131,12 @@ class _Service:
             yield Outcome(*answer["lost"]) if isinstance(answer, dict) else [Outcome(*one) for one in answer]
 
 
-def clean_environment(environment: Mapping[str, str], assignment: Assignment) -> dict[str, str]:
+def clean_environment(environment: Mapping[str, str], settings: Mapping[str, Any]) -> dict[str, str]:
     """The environment without what looks like a credential, but for the variables that settings `…_env` name.
 
     By the name of a variable, and by a password in a URL. Files that hold credentials stay readable.
     """
-    named = {value for name, value in assignment.settings.items() if name.endswith("_env") and value is not None}
+    named = {value for name, value in settings.items() if name.endswith("_env") and value is not None}
     kept = {name: value for name, value in environment.items() if name in named or not _is_secret(name, value)}
     python_path = [str(Path(__file__).parents[2]), *filter(None, [kept.get("PYTHONPATH")])]
     return {**kept, **_WORKER_ENVIRONMENT, "PYTHONPATH": os.pathsep.join(python_path)}

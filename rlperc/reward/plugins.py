@@ -14,6 +14,7 @@ import inspect
 import sys
 import traceback
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,6 +24,7 @@ from rlperc.reward.adapters import adapt, is_reward_class
 from rlperc.reward.contract import Reward, describe, is_marked
 
 ENTRY_POINTS = "rlperc.rewards"
+COMPUTE_SCORE = "compute_score"
 
 
 def bundled(kind: str) -> Path:
@@ -90,7 +92,9 @@ def _from_file(path: Path, name: str | None) -> Reward:
         raise PluginError(f"the reward file {path}", "there is no such file", "a path that counts from the recipe")
     module = _load_file(path)
     function = _named(module, name, str(path)) if name else _the_one_reward(module, path)
-    return describe(_adapted(function, str(path)), str(path), f"{path}:{name}" if name else str(path))
+    described = describe(_adapted(function, str(path)), str(path), f"{path}:{name}" if name else str(path))
+    # Their functions are all called `compute_score`.
+    return replace(described, name=path.stem) if described.name == COMPUTE_SCORE else described
 
 
 def _from_module(use: str) -> Reward:

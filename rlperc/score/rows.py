@@ -53,7 +53,7 @@ def score_file(
         out: where to write; None writes nothing.
         tags: what the spans are tagged with.
         renamed: our name for a column to the name that the file may have for it.
-        resume: go on with `out` where it ends. Its rewards' names are compared, their settings are not known there.
+        resume: go on with `out` where it ends. Its first batch is scored again, and must come to the same.
         progress: called after each batch with the rows so far, how far that is, and the whole in the same unit.
 
     Returns:
@@ -97,6 +97,7 @@ def _scored(
     source: Source, runners: Sequence[RewardRunner], output: Output | None, tags: Tags, renamed: Mapping[str, str]
 ) -> Iterator[tuple[Batch, int, list[Scored]]]:
     together = any(runner.reward.scope == "batch" for runner in runners)
+    first = True
     for batch in batches(source, renamed, MOST_ROWS_OF_A_CALL if together else MOST_ROWS):
         for runner in runners:
             _check_columns(runner.reward, batch, source)
@@ -106,7 +107,23 @@ def _scored(
             scored = [_as_written(_run(runner, read, batch)) for runner in runners]
             if output is not None:
                 output.write(scored)
+        elif first:
+            _check_same(runners, read, batch, scored)
+        first = False
         yield batch, sum(map(_is_unreadable, read)), scored
+
+
+def _check_same(runners: Sequence[RewardRunner], read: list[Completion], batch: Batch, taken: list[Scored]) -> None:
+    """Score the first batch once more: what is gone on with must be of these settings and this file. Raises ForeignScores."""
+    for runner, before in zip(runners, taken, strict=True):
+        if runner.settings.get("server"):
+            continue  # another model may answer otherwise the next time
+        if _as_written(_run(runner, read, batch)) != before:
+            raise ForeignScores(
+                f"going on with scores of '{runner.reward.name}'",
+                "its first completions come to other scores now: the settings, the reward or the file have changed",
+                "the command and the file that it was begun with, or --out another.jsonl",
+            )
 
 
 def _read(row: Row, tags: Tags) -> Completion:

@@ -67,6 +67,8 @@ def _cells(name: str, one: RewardSummary) -> list[str]:
 
 
 def _remarks(one: RewardSummary) -> Iterator[str]:
+    if not one.values:
+        yield "warning: it scored nothing; every row is another reward's, or it failed"
     for text, count in one.reasons[:SHOWN_REASONS]:
         yield f"{count} x {printable(text)}"
     if one.other_reasons:
