@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from fractions import Fraction
@@ -87,7 +88,12 @@ _QUANTITY = re.compile(r"([+-]?[\d.,]+(?:[eE][+-]?\d{1,2})?)\s*((?:[^\W\d_]|[%°
 def read_quantity(text: str) -> Quantity | None:
     """Read a number with or without a unit behind it: `3.5 cm`, `12%`, `-4`. None for anything else."""
     text = text.strip()
-    match = _QUANTITY.fullmatch(text) if len(text) <= 2 * MAX_NUMBER_CHARACTERS else None
+    return _read_quantity(text) if len(text) <= 2 * MAX_NUMBER_CHARACTERS else None
+
+
+@functools.lru_cache(maxsize=4096)  # a group has one gold answer, and often few stated ones
+def _read_quantity(text: str) -> Quantity | None:
+    match = _QUANTITY.fullmatch(text)
     value = exact_number(match[1]) if match else None
     if match is None or value is None:
         return None
