@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rlperc.reward.attempt import Outcome, attempt
 from rlperc.reward.plugins import find_reward
-from rlperc.words.response import read_response, write_response
+from rlperc.words.response import read_response, read_response_once, write_response
 
 GRAPH = {"perception": '{"v":3,"c":2,"edges":[[0,1],[1,2]]}'}
 GRID = json.dumps([[0] * 9] * 9)
@@ -76,7 +76,7 @@ HUGE = {
 @pytest.mark.parametrize("flood", HUGE)
 def test_a_flood_is_worth_nothing_and_costs_no_time(flood: str) -> None:
     text = f"{write_response(HUGE[flood], 'x', HUGE[flood])} and more"
-    read = read_response.__wrapped__(text, tokens=10**7)
+    read = read_response_once(text, tokens=10**7)
     for name, (row, settings) in REWARDS.items():
         attempt(reward(name), read_response(write_response("0", "0", "0"), tokens=1), row, settings)  # it may import something
         began = time.perf_counter()

@@ -12,7 +12,7 @@ from rlperc.lint.probes import PROBES, Probe
 from rlperc.reward.attempt import Outcome
 from rlperc.reward.contract import Reward
 from rlperc.reward.runner import Handling, RewardRunner
-from rlperc.words.response import Completion, read_response
+from rlperc.words.response import Completion, read_response_once
 
 # A bounded reward has no time limit in training. On trial it has this one, so that a broken promise is found, not suffered.
 BOUNDED_LIMIT_S = 2.0
@@ -52,7 +52,7 @@ def score_one(runner: RewardRunner, row: Row, text: str) -> Outcome:
 def score_all(runner: RewardRunner, row: Row, texts: Sequence[str]) -> list[Outcome]:
     """Score responses to a row, as one group or batch where the reward has such a scope."""
     # Not through the cache: these are many and may be huge.
-    completions = [read_response.__wrapped__(text, None, len(text) // CHARACTERS_A_TOKEN) for text in texts]
+    completions = [read_response_once(text, None, len(text) // CHARACTERS_A_TOKEN) for text in texts]
     columns = {name: [value] * len(texts) for name, value in row.columns.items()}
     if runner.reward.style == "trl":
         return runner.run_trl(_trl_arguments(completions, columns), len(texts))

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rlperc.reward.contract import Score, is_marked, reward
-from rlperc.words.response import Completion
+from rlperc.words.response import Completion, text_of
 
 Function = Callable[..., Any]
 UNLIMITED = (float("-inf"), float("inf"))
@@ -80,8 +80,7 @@ def _of_swift(theirs: Function) -> Function:
 
     @functools.wraps(orm.__call__)
     def scored(completions: list[Any], **columns: Any) -> Any:
-        texts = [written if isinstance(written, str) else written[-1]["content"] for written in completions]
-        return orm(texts, **columns)
+        return orm([text_of(written) for written in completions], **columns)
 
     scored.__name__ = theirs.__name__
     scored.__doc__ = theirs.__doc__

@@ -81,6 +81,19 @@ def attempt_call(reward: Reward, count: int, call: Callable[[], Any]) -> list[Ou
         return [_raised(reward, error)] * count
 
 
+def attempt_each(
+    reward: Reward,
+    completions: Sequence[Completion],
+    rows: Sequence[Mapping[str, Any]],
+    settings: Mapping[str, Any],
+    timeout_s: float,
+) -> list[Outcome]:
+    """Score completions with a reward of completion scope; `timeout_s` is for an async one, whose calls wait together."""
+    if reward.is_async:
+        return attempt_concurrently(reward, completions, rows, settings, timeout_s)
+    return [attempt(reward, completion, row, settings) for completion, row in zip(completions, rows, strict=True)]
+
+
 def attempt_concurrently(
     reward: Reward,
     completions: Sequence[Completion],

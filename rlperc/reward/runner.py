@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from typing import Any, Literal
 
 from rlperc.errors import MissingPackageError, RecipeError, RewardError, did_you_mean
-from rlperc.reward.attempt import Outcome, attempt, attempt_call, attempt_concurrently, attempt_many
+from rlperc.reward.attempt import Outcome, attempt_call, attempt_each, attempt_many
 from rlperc.reward.contract import Reward, Scorer
 from rlperc.reward.isolation import Isolated
 from rlperc.words.response import Completion
@@ -134,10 +134,7 @@ class RewardRunner:
         rows = [dict(zip(names, row, strict=True)) for row in values]
         if self._isolated is not None:
             return self._isolated.score(completions, rows)
-        if self.reward.is_async:
-            return attempt_concurrently(self.reward, completions, rows, self.settings, self.timeout_s)
-        reward, settings = self.reward, self.settings
-        return [attempt(reward, completion, row, settings) for completion, row in zip(completions, rows, strict=True)]
+        return attempt_each(self.reward, completions, rows, self.settings, self.timeout_s)
 
     def _groups(
         self, completions: Sequence[Completion], columns: Mapping[str, Sequence[Any]], groups: list[Group] | None

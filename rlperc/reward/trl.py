@@ -9,7 +9,7 @@ from rlperc.errors import RewardError
 from rlperc.reward.attempt import Outcome
 from rlperc.reward.contract import Reward, Scorer
 from rlperc.reward.runner import RewardRunner
-from rlperc.words.response import Completion, Tags, read_response
+from rlperc.words.response import Completion, Tags, read_response, text_of
 
 REPORTED = ("skip", "error", "timeout", "nan", "inf")
 
@@ -39,8 +39,8 @@ class TrlReward:
             arguments = {"prompts": prompts, "completions": completions, "completion_ids": completion_ids, **columns}
             outcomes = self.runner.run_trl(arguments, len(completions))
         else:
-            texts = [written if isinstance(written, str) else written[-1]["content"] for written in completions]
-            read = [read_response(text, self.tags, len(ids)) for text, ids in zip(texts, completion_ids, strict=True)]
+            pairs = zip(completions, completion_ids, strict=True)
+            read = [read_response(text_of(written), self.tags, len(ids)) for written, ids in pairs]
             asked_for = self.reward.columns
             taken = {name: values for name, values in {**columns, "prompt": prompts}.items() if name in asked_for}
             outcomes = self._run(read, taken, prompts)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlperc.errors import UserError
-from rlperc.reward.attempt import OUT_OF_MEMORY, Outcome, attempt, attempt_concurrently, attempt_many
+from rlperc.reward.attempt import OUT_OF_MEMORY, Outcome, attempt_each, attempt_many
 from rlperc.reward.contract import Reward
 from rlperc.reward.plugins import find_reward
 from rlperc.words.response import Completion
@@ -89,6 +89,4 @@ def _outcomes(completions: Sequence[Completion], columns: Any) -> list[Outcome]:
         return [_State.failure] * len(completions)
     if reward.scope != "completion":
         return attempt_many(reward, completions, columns, settings)
-    if reward.is_async:
-        return attempt_concurrently(reward, completions, columns, settings, _State.assignment.timeout_s)
-    return [attempt(reward, one, row, settings) for one, row in zip(completions, columns, strict=True)]
+    return attempt_each(reward, completions, columns, settings, _State.assignment.timeout_s)

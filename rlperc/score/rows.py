@@ -17,7 +17,7 @@ from rlperc.score.files import Source, open_source
 from rlperc.score.output import ForeignScores, Output
 from rlperc.score.summary import Summary
 from rlperc.score.tally import Scored, Tally
-from rlperc.words.response import Completion, Tags, find_span, read_response
+from rlperc.words.response import Completion, Tags, find_span, read_response_once
 
 # Rows of a batch; and where a reward takes a whole batch in one call, about as many as a step of training has.
 MOST_ROWS = 256
@@ -129,7 +129,7 @@ def _check_same(runners: Sequence[RewardRunner], read: list[Completion], batch: 
 def _read(row: Row, tags: Tags) -> Completion:
     tokens = row.get("tokens")
     # Around the cache, which is for trainers: here it would only keep thousands of completions in memory.
-    return read_response.__wrapped__(row["completion"], tags, None if tokens is None else int(tokens))
+    return read_response_once(row["completion"], tags, None if tokens is None else int(tokens))
 
 
 def _run(runner: RewardRunner, read: list[Completion], batch: Batch) -> list[Outcome]:

@@ -16,6 +16,7 @@ from rlperc.recipe.sizes import with_sizes
 from rlperc.reward.trl import TrlReward
 from rlperc.score.coupling import Coupling
 from rlperc.train.scorer import ModelScorer
+from rlperc.words.response import Tags
 
 
 class RlpercGRPOTrainer(GRPOTrainer):
@@ -31,20 +32,20 @@ class RlpercGRPOTrainer(GRPOTrainer):
     ) -> torch.Tensor:
         wanted = {column for function in self._ours for column in function.reward.columns}
         inputs = with_sizes(inputs, wanted, self.processing_class)
-        for function in self._ours:
-            if function.reward.needs_scorer:
-                function.scorer = self._scorer(function, inputs, completion_ids_list)
+        asking = [function for function in self._ours if function.reward.needs_scorer]
+        if asking:
+            scorer = self._scorer(asking[0].tags, inputs, completion_ids_list)  # a recipe has one set of tags
+            for function in asking:
+                function.scorer = scorer
         rewards: torch.Tensor = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
         if self.model.training:
             self._watch(rewards)
         return self._without_faults(rewards)
 
-    def _scorer(self, function: TrlReward, inputs: list[dict[str, Any]], completion_ids: list[list[int]]) -> ModelScorer:
+    def _scorer(self, tags: Tags, inputs: list[dict[str, Any]], completion_ids: list[list[int]]) -> ModelScorer:
         prompts = [row["prompt"] for row in inputs]
         size = self.args.per_device_train_batch_size
-        return ModelScorer(
-            self.model, self.processing_class, prompts, completion_ids, function.tags, size, self.chat_template_kwargs
-        )
+        return ModelScorer(self.model, self.processing_class, prompts, completion_ids, tags, size, self.chat_template_kwargs)
 
     def _without_faults(self, rewards: torch.Tensor) -> torch.Tensor:
         """Take completions that a reward of ours failed on out of their group, for that reward.

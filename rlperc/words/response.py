@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from rlperc.errors import RecipeError, did_you_mean
 
@@ -69,7 +69,12 @@ def find_span(text: str, tag: str) -> Span:
 # Every reward of a batch reads the same completions.
 @functools.lru_cache(maxsize=4096)
 def read_response(text: str, tags: Tags | None = None, tokens: int | None = None) -> Completion:
-    """Read the three spans of a response. Never raises, whatever the text."""
+    """Read the three spans of a response, and remember them. Never raises, whatever the text."""
+    return read_response_once(text, tags, tokens)
+
+
+def read_response_once(text: str, tags: Tags | None = None, tokens: int | None = None) -> Completion:
+    """The same without remembering: for a file's worth of responses, or huge ones."""
     tags = tags or Tags()
 
     def content(tag: str) -> str | None:
@@ -91,6 +96,11 @@ def stated_text(completion: Completion, span: str) -> str | None:
     if span not in get_args(Where):
         raise RecipeError(f"the span '{span}'", "the reward reads no such span", did_you_mean(str(span), get_args(Where)))
     return completion.perception if span == "perception" else completion.answer
+
+
+def text_of(written: Any) -> str:
+    """The text of a completion as TRL hands it: as it is, or that of its last message."""
+    return written if isinstance(written, str) else written[-1]["content"]
 
 
 def write_response(perception: str, think: str, answer: str, tags: Tags | None = None) -> str:
