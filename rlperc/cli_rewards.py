@@ -95,6 +95,7 @@ def _show(options: argparse.Namespace) -> int:
     print(f"credits   {reward.credits}\nscope     {reward.scope}\nrange     {reward.range[0]:g} to {reward.range[1]:g}")
     print(f"columns   {', '.join(n if needed else f'{n} (optional)' for n, needed in reward.columns.items()) or 'none'}")
     print(f"settings  {', '.join(n if d is empty else f'{n}={d!r}' for n, d in reward.settings.items()) or 'none'}")
+    print(f"marks     {'the characters it finds wrong' if reward.marks else 'nothing'}")
     print(f"runs      {_where(reward)}\nimports   {', '.join(reward.imports) or 'nothing heavy'}")
     print(f"golden    {cases} cases{f' in {golden}' if cases else ''}\nfile      {reward.origin}")
     source = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) if path else None
@@ -132,8 +133,14 @@ def _test_one(reward: Reward) -> int:
 
 
 def _outcomes(outcomes: Sequence[Any]) -> str:
-    told = [f"{one.status if one.value is None else repr(one.value)}{f' ({one.why})' if one.why else ''}" for one in outcomes]
+    told = [_told_outcome(one) for one in outcomes]
     return told[0] if len(told) == 1 else f"[{', '.join(told)}]"
+
+
+def _told_outcome(one: Any) -> str:
+    value = one.status if one.value is None else repr(one.value)
+    marks = f" marking {', '.join(f'{start}:{end}' for start, end in one.wrong)}" if one.wrong else ""
+    return f"{value}{f' ({one.why})' if one.why else ''}{marks}"
 
 
 def _lint(options: argparse.Namespace) -> int:

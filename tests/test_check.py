@@ -13,9 +13,10 @@ from PIL import Image
 from rlperc.cli import main
 from rlperc.recipe.batches import TRL_DEFAULTS
 from rlperc.recipe.options import OWNED, fits, option_types
+from rlperc.recipe.schema import RL_KINDS
 
 
-@pytest.mark.parametrize("name", ["TrainingArguments", "SFTConfig", "GRPOConfig"])
+@pytest.mark.parametrize("name", ["TrainingArguments", "SFTConfig", "GRPOConfig", "RLOOConfig"])
 def test_option_names_are_the_installed_hosts(name: str) -> None:
     import transformers
     import trl
@@ -44,11 +45,16 @@ def test_values_fit_annotations(value: object, annotation: str, does: bool) -> N
     assert fits(value, annotation) == does
 
 
-def test_batch_defaults_are_the_installed_trls() -> None:
-    from trl import GRPOConfig
+@pytest.mark.parametrize(("kind", "name"), [("grpo", "GRPOConfig"), ("ppo", "GRPOConfig"), ("rloo", "RLOOConfig")])
+def test_batch_defaults_are_the_installed_trls(kind: str, name: str) -> None:
+    import trl
 
-    defaults = {field.name: field.default for field in dataclasses.fields(GRPOConfig)}
-    assert {name: defaults[name] for name in TRL_DEFAULTS} == TRL_DEFAULTS
+    defaults = {field.name: field.default for field in dataclasses.fields(getattr(trl, name))}
+    assert {option: defaults[option] for option in TRL_DEFAULTS[kind]} == TRL_DEFAULTS[kind]
+
+
+def test_every_kind_of_rl_has_its_batch_defaults() -> None:
+    assert set(TRL_DEFAULTS) == RL_KINDS
 
 
 PLUGIN = "from rlperc import reward\n@reward()\ndef mine(completion{columns}):\n    {body}\n"

@@ -1,8 +1,9 @@
 """Golden cases: beside a reward `x/NAME.py` stands `x/golden/NAME.jsonl`, what it must score and why, one case a line.
 
 A line is `{"case": what it shows, "completion": text, "columns": {…}, "settings": {…}, "tokens": count, "score": number or
-null, "why": text}`, where settings, tokens and an empty why may be left out and null means a skip. For a group or a batch
-it is `completions`, `scores` and `whys`, lists of the same length; `columns` are as the reward's scope has them.
+null, "why": text, "wrong": [[start, end], …]}`, where settings, tokens and an empty why may be left out and null means a skip;
+what is marked as wrong is checked where the line says it. For a group or a batch it is `completions`, `scores` and `whys`,
+lists of the same length, without `wrong`; `columns` are as the reward's scope has them.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from typing import Any, NamedTuple
 from rlperc.errors import DataError, PluginError, RecipeError, did_you_mean
 from rlperc.lint.exploits import Row
 from rlperc.reward.attempt import Outcome
-from rlperc.reward.contract import Reward
+from rlperc.reward.contract import Ranges, Reward
 from rlperc.reward.runner import Handling, RewardRunner, check_settings
 from rlperc.words.response import Completion, read_response
 
 TOLERANCE = 1e-12
 _SHARED = frozenset({"case", "columns", "settings", "tokens"})
-_ONE = _SHARED | {"completion", "score", "why"}
+_ONE = _SHARED | {"completion", "score", "why", "wrong"}
 _MANY = _SHARED | {"completions", "scores", "whys"}
 _EXAMPLE = '{"case": "right", "completion": "<answer>4</answer>", "columns": {"answer": "4"}, "score": 1.0}'
 _GROUP_EXAMPLE = '{"case": "…", "completions": ["…", "…"], "columns": {}, "scores": [1.0, 0.0], "whys": ["", "why"]}'
@@ -31,13 +32,14 @@ _GROUP_EXAMPLE = '{"case": "…", "completions": ["…", "…"], "columns": {}, 
 
 @dataclass(frozen=True)
 class Case:
-    """One line of a golden file; a reward of completion scope has one completion in it."""
+    """One line of a golden file; a reward of completion scope has one completion in it. `marked`: it says what is wrong."""
 
     name: str
     completions: tuple[Completion, ...]
     columns: Mapping[str, Any]
     settings: Mapping[str, Any]
     expected: tuple[Outcome, ...]
+    marked: bool = False
 
     def as_lists(self, reward: Reward) -> dict[str, list[Any]]:
         """The columns as a runner takes them, one value for each completion."""
@@ -55,7 +57,7 @@ class Result(NamedTuple):
 
     @property
     def passed(self) -> bool:
-        """Whether they are the same: the status, the score up to 1e-12, the reason to the letter."""
+        """Whether they are the same: the status, the score up to 1e-12, the reason to the letter, the marks where stated."""
         return all(map(_same, self.expected, self.got))
 
 
@@ -130,11 +132,12 @@ def _run(reward: Reward, case: Case, runners: dict[str, RewardRunner]) -> tuple[
     handling = Handling(on_error="skip", max_error_share=1.0, workers=1)
     key = json.dumps(case.settings, sort_keys=True)
     runner = runners.setdefault(key, RewardRunner(reward, case.settings, handling))
-    return tuple(runner.run(case.completions, case.as_lists(reward), groups=[range(len(case.completions))]))
+    outcomes = runner.run(case.completions, case.as_lists(reward), groups=[range(len(case.completions))])
+    return tuple(outcomes if case.marked else (one._replace(wrong=()) for one in outcomes))
 
 
 def _same(expected: Outcome, got: Outcome) -> bool:
-    if expected.status != got.status or expected.why != got.why:
+    if (expected.status, expected.why, expected.wrong) != (got.status, got.why, got.wrong):
         return False
     return expected.value is None or got.value is None or abs(expected.value - got.value) <= TOLERANCE
 
@@ -185,7 +188,7 @@ def _read(reward: Reward, line: str) -> Case:
     if len(counts) != len(texts) or not all(count is None or type(count) is int for count in counts):
         raise ValueError("'tokens' is a count of tokens")
     read = tuple(read_response(text, tokens=count) for text, count in zip(texts, counts, strict=True))
-    return Case(given["case"], read, columns, settings, expected)
+    return Case(given["case"], read, columns, settings, expected, "wrong" in given)
 
 
 def _responses(given: Mapping[str, Any], s: str) -> tuple[Sequence[str], tuple[Outcome, ...]]:
@@ -200,8 +203,17 @@ def _responses(given: Mapping[str, Any], s: str) -> tuple[Sequence[str], tuple[O
         raise ValueError("completions and reasons are text")
     if not all(score is None or (isinstance(score, int | float) and not isinstance(score, bool)) for score in scores):
         raise ValueError("a score is a number, or null for a skip")
+    wrong = _ranges(given.get("wrong", []))
     outcomes = [
-        Outcome("skip", None, why) if score is None else Outcome("value", float(score), why)
+        Outcome("skip", None, why) if score is None else Outcome("value", float(score), why, wrong)
         for score, why in zip(scores, whys, strict=True)
     ]
     return texts, tuple(outcomes)
+
+
+def _ranges(given: Any) -> Ranges:
+    """What a case says is marked. Raises ValueError where that is no list of pairs."""
+    pairs = given if isinstance(given, list) else [given]
+    if not all(isinstance(one, list) and [type(end) for end in one] == [int, int] for one in pairs):
+        raise ValueError("'wrong' is a list of [start, end], in characters of the completion")
+    return tuple((start, end) for start, end in pairs)

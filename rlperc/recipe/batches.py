@@ -8,27 +8,31 @@ from rlperc.errors import RecipeError
 from rlperc.recipe.schema import Stage
 
 # TRL's defaults, for options that the recipe leaves out; a test holds them against the installed TRL.
-TRL_DEFAULTS = {"num_generations": 8, "per_device_train_batch_size": 8, "gradient_accumulation_steps": 1}
+TRL_DEFAULTS = {
+    kind: {"num_generations": group, "per_device_train_batch_size": 8, "gradient_accumulation_steps": 1}
+    for kind, group in (("grpo", 8), ("ppo", 8), ("rloo", 2))
+}
 
 
 def check_batches(stage: Stage, rows: int | None, processes: int | None = None) -> None:
     """Refuse sizes that do not make whole groups.
 
     Args:
-        stage: of kind `grpo`.
+        stage: of an RL kind.
         rows: rows of its data, where known.
         processes: default: what the launcher says in `WORLD_SIZE`, else 1.
 
     Raises:
         RecipeError: with the sizes that would do.
     """
-    processes = processes or int(os.environ.get("WORLD_SIZE", "1"))
-    group, per_device, accumulation = (_whole(stage, option) for option in TRL_DEFAULTS)
+    processes = processes or _processes()
+    group, per_device, accumulation = (_whole(stage, option) for option in TRL_DEFAULTS["grpo"])
     steps = int(stage.train.get("steps_per_generation") or accumulation)
-    batch = int(stage.train.get("generation_batch_size") or per_device * processes * steps)
+    batch = responses_per_process(stage, processes) * processes
     where = f"stages.{stage.name}.train"
-    if group < 2:
-        raise RecipeError(f"{where}: num_generations: {group}", "GRPO compares the responses of a group", "2 or more")
+    if group < 2 and stage.kind != "ppo":
+        kind = stage.kind.upper()
+        raise RecipeError(f"{where}: num_generations: {group}", f"{kind} compares the responses of a group", "2 or more")
     if batch % group:
         sizes = [size for size in range(1, 4 * per_device + group) if size * processes * steps % group == 0]
         near = sorted(sorted(sizes, key=lambda size: abs(size - per_device))[:3])
@@ -47,8 +51,26 @@ def check_batches(stage: Stage, rows: int | None, processes: int | None = None) 
         )
 
 
+def group_size(stage: Stage) -> int:
+    """Responses to a prompt. Raises RecipeError where it is no count."""
+    return _whole(stage, "num_generations")
+
+
+def responses_per_process(stage: Stage, processes: int | None = None) -> int:
+    """Responses that each process draws for one generation. Args as in `check_batches`."""
+    _, per_device, accumulation = (_whole(stage, option) for option in TRL_DEFAULTS["grpo"])
+    steps = int(stage.train.get("steps_per_generation") or accumulation)
+    given = stage.train.get("generation_batch_size")
+    return int(given) // (processes or _processes()) if given else per_device * steps
+
+
+def _processes() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def _whole(stage: Stage, option: str) -> int:
-    value = stage.train.get(option, TRL_DEFAULTS[option])
+    default = TRL_DEFAULTS[stage.kind][option]
+    value = stage.train.get(option, default)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise RecipeError(f"'stages.{stage.name}.train.{option}: {value}'", "it is a count", f"{option}: {TRL_DEFAULTS[option]}")
+        raise RecipeError(f"'stages.{stage.name}.train.{option}: {value}'", "it is a count", f"{option}: {default}")
     return value

@@ -12,11 +12,12 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from rlperc.errors import RecipeError, did_you_mean
+from rlperc.recipe.credit import MODES
 from rlperc.recipe.schema import SOURCES, Recipe
 from rlperc.reward.plugins import bundled, split_path
 from rlperc.words.response import Tags
 
-DEFAULTS_FOR_STAGES = ("model", "data", "rewards", "train")
+DEFAULTS_FOR_STAGES = ("model", "data", "rewards", "blend", "train")
 # What stands under these is the data's, a reward's or the host's: no path of ours.
 OPAQUE = frozenset({"columns", "with", "train"})
 
@@ -174,10 +175,11 @@ def _resolve_evaluate(evaluate: dict[str, Any], shared: Any) -> dict[str, Any]:
 
 
 def _over(shared: Any, own: Any) -> Any:
-    """`own` over `shared`, key by key; but rows from another source share nothing with the recipe's."""
+    """`own` over `shared`, key by key; but rows from another source, or another blend, share nothing with the recipe's."""
     if not isinstance(shared, dict) or not isinstance(own, dict):
         return shared if own is None else own
-    if any(source in own and own[source] != shared.get(source) for source in (*SOURCES, "name", "tiny")):
+    schedule = not all(isinstance(key, str) for key in own)
+    if schedule or any(key in own and own[key] != shared.get(key) for key in (*SOURCES, "name", "tiny", "mode")):
         return own
     return {**shared, **{key: None if value is None else _over(shared.get(key), value) for key, value in own.items()}}
 
@@ -227,8 +229,7 @@ def _explain(error: ValidationError, raw: Any, file: Path) -> RecipeError:
 
 
 EXAMPLES = {
-    "int_parsing": "a whole number",
-    "int_type": "a whole number",
+    **dict.fromkeys(("int_parsing", "int_type"), "a whole number"),
     "float_parsing": "a number",
     "bool_parsing": "true or false",
     "string_type": "text",
@@ -258,6 +259,8 @@ def _address(location: Iterable[int | str], raw: Any) -> str:
     words: list[str] = []
     node = raw
     for key in location:
+        if key in MODES and isinstance(node, dict):
+            continue  # not the user's word, but the schema's, for which blend was chosen
         known = (isinstance(node, dict) and key in node) or (isinstance(node, list) and isinstance(key, int))
         node = node[key] if known else None
         words.append(_item_name(node) if isinstance(key, int) and isinstance(node, dict) else str(key))
@@ -270,7 +273,9 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
         return [field.name for field in fields(Tags)]
     model: type[BaseModel] = Recipe
     for key in location[:-1]:
-        if isinstance(key, str) and key in model.model_fields:
+        if key in MODES:
+            model = MODES[str(key)]
+        elif isinstance(key, str) and key in model.model_fields:
             inner = _inner_model(model.model_fields[key].annotation)
             model = inner or model
     return [field.alias or name for name, field in model.model_fields.items()]

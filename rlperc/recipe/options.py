@@ -10,12 +10,19 @@ from pathlib import Path
 from rlperc.errors import RecipeError, did_you_mean
 from rlperc.recipe.schema import Kind, Stage
 
-CONFIGS: dict[Kind, str] = {"contrast": "TrainingArguments", "sft": "SFTConfig", "grpo": "GRPOConfig"}
+CONFIGS: dict[Kind, str] = {
+    "contrast": "TrainingArguments",
+    "sft": "SFTConfig",
+    "grpo": "GRPOConfig",
+    "ppo": "GRPOConfig",
+    "rloo": "RLOOConfig",
+}
 _FILES = {
     "TrainingArguments": ("transformers", "training_args.py"),
     "_BaseConfig": ("trl", "trainer/base_config.py"),
     "SFTConfig": ("trl", "trainer/sft_config.py"),
     "GRPOConfig": ("trl", "trainer/grpo_config.py"),
+    "RLOOConfig": ("trl", "trainer/rloo_config.py"),
 }
 # What a recipe says elsewhere, so that it is said once.
 OWNED = {
@@ -23,7 +30,7 @@ OWNED = {
     "seed": "seed: …, at the top of the recipe",
     "report_to": "report_to: …, at the top of the recipe",
     "reward_weights": "rewards: [{use: …, weight: …}]",
-    "multi_objective_aggregation": "rewards: [{use: …, weight: …}]",
+    "multi_objective_aggregation": "blend: {mode: sum} or {mode: normalize_then_sum}",
     "model_init_kwargs": "model: {dtype: …, attn_implementation: …}",
     "remove_unused_columns": "leave it out: the rewards need the columns",
     "eval_strategy": "evaluate: {data: …, curve: {every: …}}",

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlperc.errors import RecipeError
+from rlperc.recipe.batches import group_size
+from rlperc.recipe.part import is_never
 from rlperc.recipe.schema import RL_KINDS, Evaluate, Recipe, RewardUse, Stage
 from rlperc.reward.contract import Reward
 from rlperc.reward.plugins import find_reward
 from rlperc.reward.runner import Handling, OnError, RewardRunner, check_imports, check_settings
 from rlperc.reward.trl import TrlReward
-
-TRL_NUM_GENERATIONS = 8
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,17 @@ def trl_rewards(recipe: Recipe, stage: str | None = None) -> tuple[list[TrlRewar
                 "it asks the training model, which only that lends",
                 "another reward",
             )
-    return trl_functions(loaded, recipe, found), [one.use.weight for one in loaded]
+    return trl_functions(loaded, recipe, found), [_fixed(one) for one in loaded]
+
+
+def _fixed(one: LoadedReward) -> float:
+    if isinstance(one.use.weight, dict):
+        raise RecipeError(
+            f"the weight of the reward '{one.reward.name}' outside `rlperc train`",
+            "it follows a schedule, and TRL's own trainers have one weight for the whole training",
+            "weight: a number",
+        )
+    return one.use.weight
 
 
 def load_rewards(stage: Stage) -> list[LoadedReward]:
@@ -59,7 +69,7 @@ def load_rewards(stage: Stage) -> list[LoadedReward]:
     loaded = [LoadedReward(find_reward(use.use), use) for use in stage.rewards]
     names = [one.reward.name for one in loaded]
     where = f"stages.{stage.name}"
-    if not any(one.use.weight for one in loaded):
+    if all(is_never(one.use.weight) for one in loaded):
         raise RecipeError(f"{where}: rewards", "none of them has a weight, so there is nothing to learn from", "weight: 1.0")
     for one in loaded:
         if names.count(one.reward.name) > 1:
@@ -86,7 +96,7 @@ def trl_functions(
     loaded: Sequence[LoadedReward], recipe: Recipe, stage: Stage, on_error: OnError | None = None
 ) -> list[TrlReward]:
     """A stage's rewards as functions for TRL's trainers, in the recipe's order."""
-    size = stage.train.get("num_generations", TRL_NUM_GENERATIONS)
+    size = group_size(stage)
     return [TrlReward(RewardRunner(one.reward, one.use.with_, handling(one.use, on_error)), recipe.tags, size) for one in loaded]
 
 

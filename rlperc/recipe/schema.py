@@ -5,20 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from rlperc.recipe.credit import Blend, Ppo, Sum
+from rlperc.recipe.part import Part, Scheduled
 from rlperc.words.response import Tags
 
-Kind = Literal["contrast", "sft", "grpo"]
+Kind = Literal["contrast", "sft", "grpo", "ppo", "rloo"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
-RL_KINDS: frozenset[Kind] = frozenset({"grpo"})
+RL_KINDS: frozenset[Kind] = frozenset({"grpo", "ppo", "rloo"})
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class TinyModel(_Part):
+class TinyModel(Part):
     """A VLM with random weights, built from config: about 0.4 million parameters by default."""
 
     architecture: Literal["idefics3"] = "idefics3"
@@ -42,7 +40,7 @@ class TinyModel(_Part):
         return self
 
 
-class Lora(_Part):
+class Lora(Part):
     """Low-rank adapters (peft), merged into the weights at the end of the stage."""
 
     r: int = Field(16, ge=1)
@@ -51,7 +49,7 @@ class Lora(_Part):
     target_modules: str | list[str] = "all-linear"
 
 
-class Model(_Part):
+class Model(Part):
     """The model to train: a hub name or a local folder, or a tiny one made in code."""
 
     name: str | None = None
@@ -63,7 +61,7 @@ class Model(_Part):
     """Of the weights. `train: {bf16: true}` computes in bfloat16 while these stay as they are."""
     attn_implementation: str | None = None
     lora: Lora | None = None
-    freeze: list[str] = []
+    freeze: list[str] = Field(default_factory=list)
     """Parts that do not train: `vision`, `projector`, `language`, or the start of a parameter's name."""
 
     @model_validator(mode="after")
@@ -76,7 +74,7 @@ class Model(_Part):
 SOURCES = ("world", "file", "folder", "hub")
 
 
-class Data(_Part):
+class Data(Part):
     """Rows to train or to measure on, from one of four sources.
 
     rlperc's own columns: `prompt`, `image` or `images`, `response` (for `sft`), and whatever the rewards ask for
@@ -103,7 +101,7 @@ class Data(_Part):
     """The world's knobs."""
     images: Path | None = None
     """Folder that relative image paths count from. Default: the file's own folder, or `folder`."""
-    columns: dict[str, str] = {}
+    columns: dict[str, str] = Field(default_factory=dict)
     """Our name for a column: its name in the data, as in `answer: solution`."""
     prompt_template: str | None = None
     """Text with columns in braces, as in `{prompt} Answer in the tagged form.` Default: the prompt as it is."""
@@ -131,13 +129,13 @@ class Data(_Part):
         return next(f"{source} '{getattr(self, source)}'" for source in SOURCES if getattr(self, source) is not None)
 
 
-class RewardUse(_Part):
+class RewardUse(Part):
     """One reward of a recipe: where it comes from, its weight and its settings."""
 
     use: str
     """A name from the collection, `./file.py[:function]` or `package.module:function`."""
-    weight: float = Field(1.0, allow_inf_nan=False)
-    """Its share in the sum. Weight 0 makes it a probe: computed and reported, never trained on."""
+    weight: Scheduled = 1.0
+    """Its share in the blend, also on a schedule. Weight 0 makes it a probe: computed and reported, never trained on."""
     with_: dict[str, Any] = Field(default_factory=dict, alias="with")
     """The reward's settings."""
     on_error: Literal["stop", "skip", "zero"] = "stop"
@@ -154,17 +152,32 @@ class RewardUse(_Part):
     """Memory limit of a worker."""
 
 
-class Stage(_Part):
-    """One stage of training. `model`, `data` and `rewards` are the recipe's unless said here."""
+class Stage(Part):
+    """One stage of training. `model`, `data`, `rewards` and `blend` are the recipe's unless said here."""
 
     name: Name
     kind: Kind
     model: Model
     data: Data
-    rewards: list[RewardUse] = []
+    rewards: list[RewardUse] = Field(default_factory=list)
+    blend: Blend = Sum()
+    """How the rewards become advantages."""
+    ppo: Ppo | None = None
+    """Of a stage of kind `ppo`, which always has it."""
     train: dict[str, Any] = Field(default_factory=dict)
-    """Options by the host trainer's own names: TRL's `SFTConfig` or `GRPOConfig`, or transformers'
-    `TrainingArguments` for `contrast`."""
+    """Options by the host trainer's own names: TRL's `SFTConfig`, `GRPOConfig` (also for `ppo`) or `RLOOConfig`, or
+    transformers' `TrainingArguments` for `contrast`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ppo_of_its_kind(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        if given.get("kind") == "ppo":
+            return {**given, "ppo": given.get("ppo") or {}}
+        if given.get("ppo") is not None:
+            raise ValueError(f"`ppo` belongs to a stage of kind: ppo, and this one is {given.get('kind')}")
+        return given
 
     @model_validator(mode="after")
     def _no_adapters_in_contrast(self) -> Stage:
@@ -173,7 +186,7 @@ class Stage(_Part):
         return self
 
 
-class Curve(_Part):
+class Curve(Part):
     """The same measurements during the RL stages, on fewer rows."""
 
     data: Data
@@ -181,7 +194,7 @@ class Curve(_Part):
     """Optimizer steps between two points."""
 
 
-class Evaluate(_Part):
+class Evaluate(Part):
     """What is measured for the first model, for the one that enters RL and for the last one."""
 
     data: Data
@@ -196,7 +209,7 @@ class Evaluate(_Part):
     curve: Curve | None = None
 
 
-class Recipe(_Part):
+class Recipe(Part):
     """A whole run, resolved: nothing is left to be looked up but the data and the model themselves."""
 
     name: Name

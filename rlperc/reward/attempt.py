@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, NamedTuple
 
 from rlperc.errors import UserError
-from rlperc.reward.contract import Reward, Score
+from rlperc.reward.contract import MAX_RANGES, Ranges, Reward, Score
 from rlperc.reward.plugins import blame
 from rlperc.words.response import Completion
 
@@ -22,15 +22,16 @@ MAX_REASON_CHARACTERS = 1000
 
 
 class Outcome(NamedTuple):
-    """What a reward made of one completion. `value` is None unless the status is `value`.
+    """What a reward made of one completion. `value` is None and nothing is `wrong` unless the status is `value`.
 
     `skip`: the row is not this reward's. `error`: it raised or broke its contract. `timeout`: it took too long.
-    `nan`, `inf`: it returned that. `missing`: a package it needs is not installed.
+    `nan`, `inf`: it returned that. `missing`: a package it needs is not installed. `wrong`: as in `Score`.
     """
 
     status: Status
     value: float | None = None
     why: str = ""
+    wrong: Ranges = ()
 
     @property
     def is_fault(self) -> bool:
@@ -44,7 +45,7 @@ OUT_OF_MEMORY = Outcome("error", None, "it ran out of its memory")
 def attempt(reward: Reward, completion: Completion, row: Mapping[str, Any], settings: Mapping[str, Any]) -> Outcome:
     """Score one completion with a reward of completion scope. Never raises for what the reward does."""
     try:
-        return judged(reward, reward.function(completion, **row, **settings))
+        return judged(reward, reward.function(completion, **row, **settings), len(completion.text))
     except BaseException as error:  # noqa: BLE001 - a user's code; what it raised is told
         return _raised(reward, error)
 
@@ -60,11 +61,13 @@ def attempt_many(
         columns: a group's row, or each column as a list.
         settings: from the recipe.
     """
-    return attempt_call(reward, len(completions), lambda: reward.function(completions, **columns, **settings))
+    lengths = [len(completion.text) for completion in completions]
+    return attempt_call(reward, lengths, lambda: reward.function(completions, **columns, **settings))
 
 
-def attempt_call(reward: Reward, count: int, call: Callable[[], Any]) -> list[Outcome]:
-    """Make a call that scores `count` completions at once, and hold it to that: one number or None each."""
+def attempt_call(reward: Reward, lengths: Sequence[int], call: Callable[[], Any]) -> list[Outcome]:
+    """Make a call that scores completions of `lengths` characters at once, and hold it to that: one number or None each."""
+    count = len(lengths)
     try:
         returned = call()
         if isinstance(returned, Coroutine):
@@ -76,7 +79,7 @@ def attempt_call(reward: Reward, count: int, call: Callable[[], Any]) -> list[Ou
         returned = list(returned)
         if len(returned) != count:
             return [Outcome("error", None, f"it returned {len(returned)} scores for {count} completions")] * count
-        return [judged(reward, one) for one in returned]
+        return [judged(reward, one, length) for one, length in zip(returned, lengths, strict=True)]
     except BaseException as error:  # noqa: BLE001 - as above
         return [_raised(reward, error)] * count
 
@@ -111,7 +114,8 @@ def attempt_concurrently(
                 limit = asyncio.timeout(timeout_s)
                 try:
                     async with limit:
-                        return judged(reward, await reward.function(completion, **row, **settings))
+                        returned = await reward.function(completion, **row, **settings)
+                        return judged(reward, returned, len(completion.text))
                 except BaseException as error:  # noqa: BLE001 - as above
                     return too_slow(timeout_s) if limit.expired() else _raised(reward, error)
 
@@ -120,9 +124,9 @@ def attempt_concurrently(
     return list(_in_a_loop(everything()))
 
 
-def judged(reward: Reward, returned: Any) -> Outcome:
-    """Hold what a reward returned to its contract."""
-    value, why = (returned.value, returned.why) if isinstance(returned, Score) else (returned, "")
+def judged(reward: Reward, returned: Any, length: int) -> Outcome:
+    """Hold what a reward returned for a completion of `length` characters to its contract."""
+    value, why, wrong = (returned.value, returned.why, returned.wrong) if isinstance(returned, Score) else (returned, "", ())
     why = "" if why is None else str(why)[:MAX_REASON_CHARACTERS]
     if value is None:
         return Outcome("skip", None, why)
@@ -139,7 +143,28 @@ def judged(reward: Reward, returned: Any) -> Outcome:
     low, high = reward.range
     if not low <= number <= high:
         return Outcome("error", None, f"it returned {number}, outside its declared range {low:g} to {high:g}")
-    return Outcome("value", number, why)
+    try:
+        return Outcome("value", number, why, _held(reward, wrong, length))
+    except ValueError as error:
+        return Outcome("error", None, str(error))
+
+
+def _held(reward: Reward, wrong: Any, length: int) -> Ranges:
+    """What a reward marked in a text of `length` characters. Raises ValueError with what is wrong about it."""
+    if not isinstance(wrong, tuple | list):
+        raise ValueError(f"it marked {_shown(wrong)} as wrong, which is not a tuple of ranges")
+    if wrong and not reward.marks:
+        raise ValueError("it marked characters as wrong, which only a reward with @reward(marks=True) may")
+    if len(wrong) > MAX_RANGES:
+        raise ValueError(f"it marked {len(wrong)} ranges as wrong, more than {MAX_RANGES}")
+    ranges = []
+    for one in wrong:
+        match one:
+            case (int(start), int(end)) if 0 <= start < end <= length:
+                ranges.append((int(start), int(end)))
+            case _:
+                raise ValueError(f"it marked {_shown(one)} as wrong, which is no (start, end) in a text of {length} characters")
+    return tuple(ranges)
 
 
 def too_slow(timeout_s: float) -> Outcome:

@@ -12,10 +12,14 @@ from rlperc.errors import PluginError
 Credits = Literal["outcome", "perception", "reasoning", "format"]
 Scope = Literal["completion", "group", "batch"]
 Style = Literal["rlperc", "trl"]
+Ranges = tuple[tuple[int, int], ...]
+"""Half-open ranges `(start, end)` of a text's characters, counted in code points."""
 F = TypeVar("F", bound=Callable[..., Any])
 
 _MARK = "__rlperc_reward__"
 DEFAULT_TIMEOUT_S = 5.0
+# Of one completion: they cross processes and are laid over its tokens.
+MAX_RANGES = 1000
 # What TRL hands to a reward function besides the data's columns.
 TRL_ARGUMENTS = frozenset(
     {"prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric", "environments"}
@@ -25,10 +29,16 @@ SCORER = "scorer"
 
 @dataclass(frozen=True)
 class Score:
-    """A score with its reason. `why` is shown in the completions table: say what kept it from full marks."""
+    """A score with its reason. `why` is shown in the completions table: say what kept it from full marks.
+
+    `wrong` says which characters of `completion.text` it found wrong, as ranges with 0 <= start < end <= len(text), at most
+    1,000 of them, in any order; what is not marked was right, or was not looked at. Only a reward that declares
+    `@reward(marks=True)` may give it.
+    """
 
     value: float
     why: str = ""
+    wrong: Ranges = ()
 
 
 class Scorer(Protocol):
@@ -53,6 +63,7 @@ class _Mark:
     bounded: bool
     timeout_s: float
     imports: tuple[str, ...]
+    marks: bool
 
 
 @dataclass(frozen=True)
@@ -77,6 +88,7 @@ class Reward:
     bounded: bool = False
     timeout_s: float = DEFAULT_TIMEOUT_S
     imports: tuple[str, ...] = ()
+    marks: bool = False
     needs_scorer: bool = False
     use: str = field(default="", compare=False)
 
@@ -120,6 +132,7 @@ def reward(
     bounded: bool = ...,
     timeout_s: float = ...,
     imports: tuple[str, ...] = ...,
+    marks: bool = ...,
 ) -> Callable[[F], F]: ...
 
 
@@ -133,6 +146,7 @@ def reward(
     bounded: bool = False,
     timeout_s: float = DEFAULT_TIMEOUT_S,
     imports: tuple[str, ...] = (),
+    marks: bool = False,
 ) -> F | Callable[[F], F]:
     """Mark a function as a reward. It stays the function it was; it only gains an attribute.
 
@@ -151,6 +165,7 @@ def reward(
             Anything else runs in a worker process, which is killed when it takes too long.
         timeout_s: seconds for a call; a recipe may say otherwise.
         imports: heavy packages it imports inside; workers import them before its first time limit starts.
+        marks: it says in `Score.wrong` which characters it found wrong.
     """
     for name, given, known in (("scope", scope, get_args(Scope)), ("credits", credits, get_args(Credits))):
         if given not in known:
@@ -162,7 +177,7 @@ def reward(
         raise ValueError(f"timeout_s {timeout_s}: a number of seconds above 0")
 
     def mark(function: F) -> F:
-        setattr(function, _MARK, _Mark((float(low), float(high)), credits, scope, bounded, timeout_s, imports))
+        setattr(function, _MARK, _Mark((float(low), float(high)), credits, scope, bounded, timeout_s, imports, marks))
         return function
 
     return mark if function is None else mark(function)
@@ -204,6 +219,7 @@ def describe(function: Callable[..., Any], origin: str, use: str = "") -> Reward
         bounded=mark.bounded,
         timeout_s=mark.timeout_s,
         imports=mark.imports,
+        marks=mark.marks,
         needs_scorer=needs_scorer,
         use=use,
     )

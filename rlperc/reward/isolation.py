@@ -18,8 +18,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from rlperc.reward.attempt import CONCURRENT_CALLS, Outcome
-from rlperc.reward.contract import Reward
+from rlperc.reward.attempt import CONCURRENT_CALLS, Outcome, judged
+from rlperc.reward.contract import Reward, Score
 from rlperc.reward.worker import Assignment
 from rlperc.words.response import Completion
 
@@ -84,8 +84,8 @@ class Isolated:
                 environment = clean_environment(os.environ, {**self._defaults, **self.assignment.settings})
                 self._service = _Service(self.assignment, self.reward.imports, environment)
             try:
-                for answer in self._service.ask(jobs, limit + GRACE_S):
-                    answers.append(answer)
+                for answer, (completions, _) in zip(self._service.ask(jobs, limit + GRACE_S), calls, strict=True):
+                    answers.append(_rejudged(self.reward, answer, completions))
             except BaseException as error:  # an answer that comes later must not be taken for another call's
                 self.close()
                 if not isinstance(error, EOFError | ConnectionError | TimeoutError):
@@ -93,6 +93,20 @@ class Isolated:
                 fault = STUCK if isinstance(error, TimeoutError) else ENDED
                 answers += [fault] * (len(jobs) - len(answers))
         return answers
+
+
+def _rejudged(reward: Reward, answer: Answer, completions: Sequence[Completion]) -> Answer:
+    """An answer held to the reward's contract once more: what ran in the worker may have written it."""
+    if isinstance(answer, Outcome):
+        return answer
+
+    def again(outcome: Outcome, length: int) -> Outcome:
+        status, value, why, wrong = outcome
+        if status != "value" or value is None:
+            return Outcome(status, value, why)
+        return judged(reward, Score(value, why, wrong), length)
+
+    return [again(one, len(completion.text)) for one, completion in zip(answer, completions, strict=True)]
 
 
 def _flat(answers: Sequence[Answer], counts: Sequence[int]) -> list[Outcome]:
@@ -128,7 +142,7 @@ class _Service:
             if not self.link.poll(patience):
                 raise TimeoutError
             answer = json.loads(self.link.recv_bytes())
-            yield Outcome(*answer["lost"]) if isinstance(answer, dict) else [Outcome(*one) for one in answer]
+            yield Outcome(*answer["lost"][:3]) if isinstance(answer, dict) else [Outcome(*one) for one in answer]
 
 
 def clean_environment(environment: Mapping[str, str], settings: Mapping[str, Any]) -> dict[str, str]:

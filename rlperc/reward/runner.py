@@ -104,7 +104,8 @@ class RewardRunner:
     def run_trl(self, arguments: Mapping[str, Any], count: int) -> list[Outcome]:
         """Run a plain TRL function on a whole batch, in this process, and hold it to TRL's contract."""
         began = time.perf_counter()
-        return self._settled(attempt_call(self.reward, count, lambda: self.reward.function(**arguments)), began)
+        lengths = [0] * count  # it cannot mark anything
+        return self._settled(attempt_call(self.reward, lengths, lambda: self.reward.function(**arguments)), began)
 
     def close(self) -> None:
         """End the worker processes, if there are any."""

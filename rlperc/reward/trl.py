@@ -7,7 +7,7 @@ from typing import Any
 
 from rlperc.errors import RewardError
 from rlperc.reward.attempt import Outcome
-from rlperc.reward.contract import Reward, Scorer
+from rlperc.reward.contract import Ranges, Reward, Scorer
 from rlperc.reward.runner import RewardRunner
 from rlperc.words.response import Completion, Tags, read_response, text_of
 
@@ -18,12 +18,14 @@ class TrlReward:
     """One reward with its settings, called as TRL calls a reward function.
 
     Its name in TRL's logs is the reward's; the reasons go to a column `<name>/why` of TRL's completions table, and the
-    share of completions that came to anything but a value to the metrics `rewards/<name>/<status>`.
+    share of completions that came to anything but a value to the metrics `rewards/<name>/<status>`. `wrong` is what it marked
+    in its last call: the ranges of each completion of this process, in order, empty where it marked nothing or gave no value.
     """
 
     def __init__(self, runner: RewardRunner, tags: Tags, group_size: int) -> None:
         self.runner, self.tags, self.group_size = runner, tags, group_size
         self.scorer: Scorer | None = None
+        self.wrong: list[Ranges] = []
         self.__name__ = runner.reward.name
 
     @property
@@ -44,6 +46,7 @@ class TrlReward:
             asked_for = self.reward.columns
             taken = {name: values for name, values in {**columns, "prompt": prompts}.items() if name in asked_for}
             outcomes = self._run(read, taken, prompts)
+        self.wrong = [outcome.wrong for outcome in outcomes]
         self._log(outcomes, columns)
         return [outcome.value for outcome in outcomes]
 

@@ -1,4 +1,4 @@
-"""Stage `grpo`: TRL's `GRPOTrainer`, fed from the registry."""
+"""Stages `grpo`, `ppo` and `rloo`: TRL's `GRPOTrainer` and `RLOOTrainer`, fed from the registry."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ from typing import Any
 from accelerate.utils import gather_object
 from datasets import Dataset
 from transformers import TrainerCallback
-from trl import GRPOConfig
+from trl import GRPOConfig, RLOOConfig
 
+from rlperc.recipe.credit import Ppo
 from rlperc.reward.trl import TrlReward
 from rlperc.score.coupling import Coupling
 from rlperc.train.callbacks import dress
+from rlperc.train.credit import Credit
 from rlperc.train.options import refusals, training
-from rlperc.train.trl_overrides import RlpercGRPOTrainer
+from rlperc.train.ppo import RlpercPPOTrainer
+from rlperc.train.trl_overrides import RlpercGRPOTrainer, RlpercRLOOTrainer
+from rlperc.words.response import Tags
 
 
 @dataclass(frozen=True)
@@ -31,33 +35,70 @@ class Trained:
     tallies: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-def train_grpo(
+class PPOConfig(GRPOConfig):
+    """GRPO's options, with groups of one: PPO compares a response with its critic, not with others."""
+
+    def __post_init__(self) -> None:
+        group: int = vars(self)["num_generations"]
+        self.num_generations = _Alone(1) if group == 1 else group
+        super().__post_init__()
+        self.num_generations = group
+
+
+class _Alone(int):
+    """A 1 that passes TRL's check for at least 2 responses of a prompt."""
+
+    def __lt__(self, other: int) -> bool:
+        return False
+
+
+def rl_trainer(
     model: Any,
     processor: Any,
     rows: Dataset,
-    args: GRPOConfig,
+    args: GRPOConfig | RLOOConfig,
     callbacks: Sequence[TrainerCallback],
-    rewards: list[TrlReward],
+    rewards: Sequence[TrlReward],
+    credit: Credit,
+    tags: Tags,
     peft_config: Any = None,
-) -> Trained:
+    ppo: Ppo | None = None,
+    trunk: Any = None,
+) -> Any:
+    """The trainer of an RL stage: PPO's where its options are given, else that of the config's kind.
+
+    Raises:
+        RecipeError: TRL refuses what it is given.
+    """
+    shared = {
+        "model": model,
+        "args": args,
+        "train_dataset": rows,
+        "processing_class": processor,
+        "reward_funcs": list(rewards),
+        "callbacks": list(callbacks),
+        "peft_config": peft_config,
+        "credit": credit,
+        "tags": tags,
+    }
+    with refusals("the stage's trainer", f"what {type(args).__name__} and its trainer accept"):
+        if ppo is not None:
+            return RlpercPPOTrainer(ppo=ppo, trunk=trunk, **shared)
+        return (RlpercRLOOTrainer if isinstance(args, RLOOConfig) else RlpercGRPOTrainer)(**shared)
+
+
+def train_rl(trainer: Any) -> Trained:
     """Train. The rewards' worker processes end with it, however it ends."""
-    with refusals("the stage's trainer", "what GRPOTrainer accepts"):
-        trainer = RlpercGRPOTrainer(
-            model=model,
-            args=args,
-            train_dataset=rows,
-            processing_class=processor,
-            reward_funcs=list(rewards),
-            callbacks=list(callbacks),
-            peft_config=peft_config,
-        )
-    dress(trainer, "grpo")
+    rewards = [function for function in trainer.reward_funcs if isinstance(function, TrlReward)]
+    dress(trainer, trainer.kind)
     try:
-        with training("grpo"):
+        with training(trainer.kind):
             trainer.train()
     finally:
         for reward in rewards:
             reward.runner.close()
+    if isinstance(trainer, RlpercPPOTrainer):
+        trainer.drop_critic()
     tallies = {reward.__name__: _tally(reward) for reward in rewards}
     return Trained(trainer.accelerator.unwrap_model(trainer.model), trainer.coupling, tallies)
 

@@ -9,7 +9,7 @@ from typing import Any
 from datasets import Dataset
 from peft import LoraConfig
 from transformers import TrainerCallback, TrainingArguments
-from trl import GRPOConfig, SFTConfig
+from trl import GRPOConfig, RLOOConfig, SFTConfig
 
 from rlperc.errors import DataError
 from rlperc.recipe.batches import check_batches
@@ -17,9 +17,10 @@ from rlperc.recipe.rewards import load_rewards, trl_functions
 from rlperc.recipe.schema import RL_KINDS, Model, Recipe, Stage
 from rlperc.reward.runner import check_columns
 from rlperc.train.contrast import train_contrast
-from rlperc.train.grpo import Trained, train_grpo
+from rlperc.train.credit import bind
+from rlperc.train.grpo import PPOConfig, Trained, rl_trainer, train_rl
 from rlperc.train.images import has_images
-from rlperc.train.models import frozen_names
+from rlperc.train.models import frozen_names, load_model
 from rlperc.train.options import build_config
 from rlperc.train.sft import train_sft
 
@@ -34,15 +35,14 @@ def stage_config(recipe: Recipe, stage: Stage, folder: Path) -> Any:
         case "sft":
             # TRL's limit of 1,024 tokens could cut image tokens off.
             return build_config(SFTConfig, recipe, stage, folder, {"max_length": None})
-        case "grpo":
-            forced = {"reward_weights": [use.weight for use in stage.rewards]}
+        case "grpo" | "ppo" | "rloo":
+            forced = {}
             if stage.model.revision is not None or stage.model.trust_remote_code:
                 # With beta above 0 TRL loads the reference by the model's name, and must load the same one.
                 shared = {"revision": stage.model.revision, "trust_remote_code": stage.model.trust_remote_code}
                 forced["model_init_kwargs"] = {key: value for key, value in shared.items() if value}
-            return build_config(
-                GRPOConfig, recipe, stage, folder, {"log_completions": True, "num_completions_to_print": 0}, forced
-            )
+            config: type[Any] = {"grpo": GRPOConfig, "ppo": PPOConfig, "rloo": RLOOConfig}[stage.kind]
+            return build_config(config, recipe, stage, folder, {"log_completions": True, "num_completions_to_print": 0}, forced)
 
 
 def check_rows(stage: Stage, rows: Dataset) -> None:
@@ -76,9 +76,37 @@ def train_stage(
             return Trained(model)
         case "sft":
             return Trained(train_sft(model, processor, rows, args, callbacks, stage.data.source, peft_config))
-        case "grpo":
-            functions = trl_functions(load_rewards(stage), recipe, stage)
-            return train_grpo(model, processor, rows, args, callbacks, functions, peft_config)
+        case "grpo" | "ppo" | "rloo":
+            return train_rl(_rl_trainer(recipe, stage, args, model, processor, rows, callbacks, peft_config))
+
+
+def _rl_trainer(
+    recipe: Recipe,
+    stage: Stage,
+    args: Any,
+    model: Any,
+    processor: Any,
+    rows: Dataset,
+    callbacks: Sequence[TrainerCallback],
+    peft_config: LoraConfig | None,
+) -> Any:
+    loaded = load_rewards(stage)
+    trunk = None
+    if stage.ppo is not None and stage.ppo.trunk == "own":
+        trunk = load_model(model.name_or_path, stage.model)[0].base_model
+    return rl_trainer(
+        model,
+        processor,
+        rows,
+        args,
+        callbacks,
+        rewards=trl_functions(loaded, recipe, stage),
+        credit=bind(stage.blend, loaded),
+        tags=recipe.tags,
+        peft_config=peft_config,
+        ppo=stage.ppo,
+        trunk=trunk,
+    )
 
 
 def _lora(settings: Model, model: Any) -> LoraConfig | None:

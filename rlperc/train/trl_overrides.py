@@ -2,66 +2,224 @@
 
 - `_calculate_rewards` is called with the rows and returns the rewards of all processes, before they are weighed: the one
   place to lend rewards the model, and to see what they say of whole groups.
+- `_generate_and_score_completions` returns what a step is trained on: its advantages become those of the recipe's blend, of
+  shape (B,), or (B, T), which TRL's loss takes from subclasses.
+- `_generate` hands back completions that were drawn before, where groups are drawn again (DAPO's dynamic sampling).
+
+`rlperc.train.ppo` goes on from here, and overrides `_compute_loss` besides.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from trl import GRPOTrainer
+from torch import Tensor
+from trl import GRPOTrainer, RLOOTrainer
+from trl.data_utils import prepare_multimodal_messages
 
+from rlperc.recipe.credit import PER_TOKEN
 from rlperc.recipe.sizes import with_sizes
 from rlperc.reward.trl import TrlReward
 from rlperc.score.coupling import Coupling
+from rlperc.train.blend import on_tokens, penalize_span, without_spread
+from rlperc.train.credit import Credit
+from rlperc.train.resample import Drawn, Sharing, draw_alive
 from rlperc.train.scorer import ModelScorer
-from rlperc.words.response import Tags
+from rlperc.train.spans import mark_tensor, region_tensor, regions_present
+from rlperc.train.tokens import REGIONS
+from rlperc.words.response import Tags, text_of
+
+_Host: Any = object  # the trainer of TRL's that stands behind it in a class's bases
 
 
-class RlpercGRPOTrainer(GRPOTrainer):
-    """TRL's trainer, which lends its model to the rewards that ask for it and watches how rewards move within groups."""
+class Rewarded(_Host):
+    """A trainer of TRL's, which lends its model to the rewards that ask for it and watches how rewards move within groups."""
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, *, credit: Credit, tags: Tags, **kwargs: Any) -> None:
+        self.credit, self.tags = credit, tags
         super().__init__(**kwargs)
         self.coupling = Coupling(list(self.reward_func_names))
         self._ours = [function for function in self.reward_funcs if isinstance(function, TrlReward)]
 
+    @property
+    def progress(self) -> float:
+        """Share of the training that is done."""
+        return float(self.state.global_step / max(1, self.state.max_steps))
+
     def _calculate_rewards(
         self, inputs: list[dict[str, Any]], prompts: list[Any], completions: list[Any], completion_ids_list: list[list[int]]
-    ) -> torch.Tensor:
+    ) -> Tensor:
         wanted = {column for function in self._ours for column in function.reward.columns}
         inputs = with_sizes(inputs, wanted, self.processing_class)
         asking = [function for function in self._ours if function.reward.needs_scorer]
         if asking:
-            scorer = self._scorer(asking[0].tags, inputs, completion_ids_list)  # a recipe has one set of tags
+            scorer = self._scorer(inputs, completion_ids_list)
             for function in asking:
                 function.scorer = scorer
-        rewards: torch.Tensor = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        rewards: Tensor = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        self.reward_weights = torch.tensor(self.credit.weights_at(self.progress), dtype=torch.float32)
         if self.model.training:
             self._watch(rewards)
-        return self._without_faults(rewards)
+        return rewards
 
-    def _scorer(self, tags: Tags, inputs: list[dict[str, Any]], completion_ids: list[list[int]]) -> ModelScorer:
+    def _scorer(self, inputs: list[dict[str, Any]], completion_ids: list[list[int]]) -> ModelScorer:
         prompts = [row["prompt"] for row in inputs]
         size = self.args.per_device_train_batch_size
-        return ModelScorer(self.model, self.processing_class, prompts, completion_ids, tags, size, self.chat_template_kwargs)
+        return ModelScorer(self.model, self.processing_class, prompts, completion_ids, self.tags, size, self.chat_template_kwargs)
 
-    def _without_faults(self, rewards: torch.Tensor) -> torch.Tensor:
-        """Take completions that a reward of ours failed on out of their group, for that reward.
+    def _without_gaps(self, rewards: Tensor) -> Tensor:
+        """Where a reward has no opinion, the mean of its group.
 
         TRL sums a NaN as 0, which would hold our fault against the completion; the mean of the group holds nothing
         against anyone. Where the whole group is NaN, the row is not the reward's, and 0 for all changes nothing.
         """
         groups = rewards.view(-1, self.num_generations, rewards.size(1))
         means = groups.nanmean(dim=1, keepdim=True).expand_as(groups)
-        ours = torch.tensor([f in self._ours and f.reward.style == "rlperc" for f in self.reward_funcs], device=groups.device)
-        return torch.where(groups.isnan() & ours, means, groups).view_as(rewards)
+        return torch.where(groups.isnan(), means, groups).view_as(rewards)
 
-    def _watch(self, rewards: torch.Tensor) -> None:
-        names = self.coupling.names
+    def _watch(self, rewards: Tensor) -> None:
+        metrics, names = self._metrics["train"], self.coupling.names
         correlations = self.coupling.add(rewards.double().cpu().numpy(), self.num_generations)
         for i, left in enumerate(names):
             for j, right in enumerate(names[:i]):
                 if not math.isnan(correlations[i, j]):
-                    self._metrics["train"][f"coupling/{right}/{left}"].append(correlations[i, j])
+                    metrics[f"coupling/{right}/{left}"].append(correlations[i, j])
+        for name, weight in zip(names, self.credit.weights_at(self.progress), strict=True):
+            metrics[f"blend/weight/{name}"].append(weight)
+
+
+class RlpercRLOOTrainer(Rewarded, RLOOTrainer):
+    """TRL's RLOO on the registry's rewards. Its advantages, of whole responses, stay TRL's own."""
+
+    kind = "rloo"
+
+    def _calculate_rewards(self, *args: Any) -> Tensor:
+        return self._without_gaps(super()._calculate_rewards(*args))
+
+
+class RlpercGRPOTrainer(Rewarded, GRPOTrainer):
+    """TRL's GRPO with the recipe's blend of rewards."""
+
+    kind = "grpo"
+
+    def __init__(self, **kwargs: Any) -> None:
+        self._held: Drawn | None = None
+        super().__init__(**kwargs)
+
+    def _calculate_rewards(
+        self, inputs: list[dict[str, Any]], prompts: list[Any], completions: list[Any], completion_ids_list: list[list[int]]
+    ) -> Tensor:
+        self._completion_ids = completion_ids_list
+        self._texts = [text_of(completion) for completion in completions]
+        if self._held is None:
+            self._rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+            self._marks = self._union_of_marks(len(inputs))
+        else:
+            self._rewards, self._marks = self._held.rewards, self._held.marks
+            self._pending_extra_logs.update(self._held.columns)
+            self._held = None
+        self._count_groups()
+        return self._without_gaps(self._rewards)
+
+    def _generate(self, prompts: list[Any]) -> Any:
+        return super()._generate(prompts) if self._held is None else self._held.generated
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        if self.credit.blend.resample:
+            self._held = self._resampled(inputs)
+            inputs = self._held.rows
+        output: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        mask = output["completion_mask"]
+        regions = self._regions(mask) if self.per_token else None
+        output["advantages"] = self._advantages(output, regions)
+        self._log_used(output["advantages"], mask, regions)
+        return output
+
+    @property
+    def per_token(self) -> bool:
+        """Whether advantages differ between the tokens of a response."""
+        return isinstance(self.credit.blend, PER_TOKEN)
+
+    def _advantages(self, output: dict[str, Any], regions: Tensor | None) -> Tensor:
+        """The blend's advantages of this process's completions. Shape: (B,), or (B, T) where regions are given."""
+        mask, count = output["completion_mask"], len(output["completion_mask"])
+        present = None
+        if regions is not None:
+            present = self.accelerator.gather(regions_present(regions, mask).int()).bool()
+        everyone = self.credit.advantages(self._rewards, present, self.num_generations, self.scale_rewards, self.progress)
+        mine = everyone[self.accelerator.process_index * count :][:count]
+        if mine.dim() == 2 and regions is not None:
+            return on_tokens(mine, regions)
+        penalty = self.credit.penalty_at(self.progress)
+        if penalty is None:
+            return mine
+        wrong = mark_tensor(self._completion_ids, self._decode, self._texts, self._marks, mask.size(1))
+        return penalize_span(mine, wrong.to(mask.device), penalty)
+
+    def _regions(self, mask: Tensor) -> Tensor:
+        return region_tensor(self._completion_ids, self._decode, self.tags, mask.size(1)).to(mask.device)
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        return str(self.processing_class.decode(ids, skip_special_tokens=True))
+
+    def _union_of_marks(self, count: int) -> list[Any]:
+        marking = [function.wrong for function in self._ours if function.reward.marks]
+        return [[one for wrong in marking for one in wrong[row]] for row in range(count)]
+
+    def _count_groups(self) -> None:
+        metrics = self._metrics["train"]
+        flat = without_spread(self._rewards, self.num_generations)
+        for name, share in zip(self.coupling.names, flat.float().mean(0).tolist(), strict=True):
+            metrics[f"blend/zero_spread/{name}"].append(share)
+        metrics["blend/zero_spread"].append(flat[:, self.credit.active].all(1).float().mean().item())
+
+    def _log_used(self, advantages: Tensor, mask: Tensor, regions: Tensor | None) -> None:
+        """Put the advantages that are used into TRL's table, in the place of its own: the mean, and that of each region."""
+        if regions is not None:
+            for index, region in enumerate(REGIONS):
+                means = _mean_inside(advantages, mask * (regions == index))
+                values = [None if math.isnan(one) else one for one in self.accelerator.gather(means).tolist()]
+                self._logs["extra"][f"advantage/{region}"].extend(values)
+            advantages = _mean_inside(advantages, mask).nan_to_num(0.0)
+        used = self.accelerator.gather(advantages.contiguous()).tolist()
+        logged = self._logs["advantages"]
+        for _ in range(min(len(used), len(logged))):
+            logged.pop()
+        logged.extend(used)
+
+    # --- dynamic sampling --------------------------------------------------------------------------------------------
+
+    def _resampled(self, rows: list[dict[str, Any]]) -> Drawn:
+        """Draw completions, and again for other prompts in the place of groups that teach nothing, some rounds at most."""
+        sharing = Sharing(self.num_generations, self.accelerator.num_processes, self.accelerator.process_index)
+        seed = (self.args.seed, self.state.global_step, self._step)
+        drawn, again = draw_alive(rows, self._draw, self._dead, self.train_dataset, self.credit.blend.resample, sharing, seed)
+        self._metrics["train"]["blend/drawn_again"].append(again / len(rows))
+        return drawn
+
+    def _draw(self, rows: list[dict[str, Any]]) -> Drawn:
+        prompts = [_with_images(row) for row in rows]
+        generated = super()._generate(prompts)
+        _, completion_ids, _, completions, *_ = generated
+        rewards = super()._calculate_rewards(rows, prompts, completions, completion_ids)
+        columns = {name: list(values) for name, values in self._pending_extra_logs.items()}
+        self._pending_extra_logs.clear()
+        return Drawn(rows, generated, rewards, self._union_of_marks(len(rows)), columns)
+
+    def _dead(self, rewards: Tensor) -> Tensor:
+        return without_spread(rewards[:, self.credit.active], self.num_generations).all(1)
+
+
+def _with_images(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row's prompt as TRL gives it to the chat template, with its images in their place."""
+    images = row.get("images") if "images" in row else [row["image"]] if row.get("image") is not None else None
+    prompt: list[dict[str, Any]] = row["prompt"]
+    return prepare_multimodal_messages(prompt, images=images) if images else prompt
+
+
+def _mean_inside(values: Tensor, mask: Tensor) -> Tensor:
+    """The mean of each row inside the mask; NaN where there is nothing. Shape: (B,)."""
+    return (values * mask).sum(1) / mask.sum(1)

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 from rlperc.errors import RecipeError, did_you_mean
 
 Where = Literal["perception", "answer"]
+Region = Literal["perception", "think", "answer"]
 SpanState = Literal["found", "missing", "unclosed", "repeated"]
 
 
@@ -64,6 +65,22 @@ def find_span(text: str, tag: str) -> Span:
     if end < 0:
         return Span("unclosed")
     return Span("found", start, end)
+
+
+def find_regions(text: str, tags: Tags) -> list[tuple[Region, int, int]]:
+    """Find what stands between the three tags, tags included: name, start and end in characters, in order of opening.
+
+    A tag that never closes after it opened reaches to the end of `text`, as where a completion was cut off. One that is
+    missing, or opens or closes more than once, has no region. Never raises.
+    """
+    regions: list[tuple[Region, int, int]] = []
+    named: list[tuple[Region, str]] = [("perception", tags.perception), ("think", tags.think), ("answer", tags.answer)]
+    for name, tag in named:
+        span = find_span(text, tag)
+        if span.state in ("found", "unclosed"):
+            end = span.end + len(f"</{tag}>") if span.state == "found" else len(text)
+            regions.append((name, text.index(f"<{tag}>"), end))
+    return sorted(regions, key=lambda region: region[1])
 
 
 # Every reward of a batch reads the same completions.

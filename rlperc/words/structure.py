@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
 MAX_CHARACTERS = 20_000
 
 Cell = int | float | str | None
 Grid = list[list[Cell]]
+# What stands between the brackets and commas of an array: text in quotes, or a number or word.
+_SCALAR = re.compile(r'"(?:[^"\\]|\\.)*"|[^\s,\[\]"]+')
 
 
 def canonical(value: Any) -> str:
@@ -54,6 +57,17 @@ def read_grid(text: str) -> Grid | None:
     if any(isinstance(cell, list | dict) for row in value for cell in row):
         return None
     return value
+
+
+def cell_spans(text: str) -> list[tuple[int, int]]:
+    """Where the cells of a grid stand in its text, in reading order: half-open ranges, quotes included.
+
+    Args:
+        text: of which `read_grid` read a grid, so that its brackets outside of strings are those of the array.
+    """
+    # What stands before and after the array is blank or a fence.
+    array = text.index("["), text.rindex("]")
+    return [cell.span() for cell in _SCALAR.finditer(text, *array)]
 
 
 def shape(grid: Grid) -> tuple[int, int]:

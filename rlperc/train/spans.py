@@ -1,0 +1,80 @@
+"""Regions and marks of a batch of completions, as tensors over their tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from rlperc.errors import RewardError
+from rlperc.train.tokens import REGIONS, Decode, region_of_tokens, token_range
+from rlperc.words.response import Tags
+
+Ranges = Sequence[tuple[int, int]]
+
+
+def region_tensor(completion_ids: Sequence[list[int]], decode: Decode, tags: Tags, width: int) -> Tensor:
+    """Which region each token belongs to, as indices of `REGIONS`; padding belongs to the first, the rest.
+
+    Returns:
+        Shape: (completions, width).
+    """
+    regions = torch.zeros(len(completion_ids), width, dtype=torch.long)
+    known: dict[tuple[int, ...], list[int]] = {}  # a group often writes the same thing twice
+    for row, ids in enumerate(completion_ids):
+        key = tuple(ids)
+        if key not in known:
+            known[key] = region_of_tokens(ids, decode, tags)
+        regions[row, : len(ids)] = torch.tensor(known[key], dtype=torch.long)
+    return regions
+
+
+def regions_present(regions: Tensor, mask: Tensor) -> Tensor:
+    """Which regions each completion has tokens in. Shape: (completions, regions), boolean."""
+    return torch.stack([((regions == region) & mask.bool()).any(1) for region in range(len(REGIONS))], dim=1)
+
+
+def mark_tensor(
+    completion_ids: Sequence[list[int]], decode: Decode, texts: Sequence[str], marks: Sequence[Ranges], width: int
+) -> Tensor:
+    """Which tokens hold characters that a reward marked.
+
+    Args:
+        completion_ids: tokens of each completion.
+        decode: from tokens to text.
+        texts: what the rewards saw of each completion.
+        marks: for each completion, half-open ranges of its text.
+        width: of the padded batch.
+
+    Returns:
+        Shape: (completions, width), boolean.
+
+    Raises:
+        RewardError: a reward saw another text than the tokens decode to, so that its marks have no place there.
+    """
+    marked = torch.zeros(len(completion_ids), width, dtype=torch.bool)
+    for row, (ids, text, ranges) in enumerate(zip(completion_ids, texts, marks, strict=True)):
+        if ranges and decode(ids) != text:
+            raise RewardError(
+                "blend: {mode: penalize_span}",
+                "the tokenizer's response template parts a completion, so that marks on its text have no place among its tokens",
+                "a chat template without one, or another mode",
+            )
+        for start, end in ranges:
+            marked[row, list(token_range(ids, decode, start, end))] = True
+    return marked
+
+
+def last_token(mask: Tensor, regions: Tensor | None = None, region: int | None = None) -> Tensor:
+    """Index of each completion's last token, or of its last in a region; its last of all where it has none there.
+
+    Returns:
+        Shape: (completions,). 0 for an empty completion.
+    """
+    places = torch.arange(mask.size(1), device=mask.device)
+    end = torch.where(mask.bool(), places, 0).amax(1)
+    if regions is None or region is None:
+        return end
+    inside = mask.bool() & (regions == region)
+    return torch.where(inside.any(1), torch.where(inside, places, 0).amax(1), end)

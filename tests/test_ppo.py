@@ -1,0 +1,232 @@
+"""PPO on TRL's GRPO trainer: what the critic sees, what is paid where, what is saved and resumed."""
+
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pyarrow.parquet
+import pytest
+import torch
+from launch import QUICKSTART, SHORT, rlperc
+from safetensors.torch import load_file
+from trainers import make, tiny_model
+from transformers import AutoModelForImageTextToText
+from trl import GRPOTrainer
+
+from rlperc.train.grpo import train_rl
+from rlperc.train.ppo import RlpercPPOTrainer
+
+PPO = ("stages.reason.kind=ppo", "stages.reason.ppo.critic_learning_rate=0.05")
+TEXTS = (
+    "<perception>[[1,2],[3,4]]</perception><think>1+2=3</think><answer>3</answer>",
+    "<perception>[[1,2],[3,4]]</perception>",
+    "no tags at all",
+)
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("start"))
+
+
+def say(trainer: RlpercPPOTrainer, monkeypatch: pytest.MonkeyPatch, texts: Sequence[str] = TEXTS) -> None:
+    """Let the model say these texts, in turn."""
+    tokenizer = trainer.processing_class.tokenizer
+    end = tokenizer.eos_token_id
+
+    def generate(self: GRPOTrainer, prompt_ids: list, *_: object) -> tuple:
+        said = [texts[i % len(texts)] for i in range(len(prompt_ids))]
+        return [[*tokenizer(text, add_special_tokens=False).input_ids, end] for text in said], None
+
+    monkeypatch.setattr(GRPOTrainer, "_generate_single_turn", generate)
+
+
+def watch(trainer: RlpercPPOTrainer) -> list[dict]:
+    """Every step's output, as the loss will see it."""
+    seen = []
+    inner = trainer._generate_and_score_completions
+
+    def outer(inputs: list) -> dict:
+        seen.append(inner(inputs))
+        return dict(seen[-1])
+
+    trainer._generate_and_score_completions = outer
+    return seen
+
+
+def test_a_value_is_that_of_the_state_before_its_token(start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = make(start, tmp_path, *PPO, "stages.reason.train.learning_rate=0", "stages.reason.train.max_steps=1")
+    say(trainer, monkeypatch)
+    torch.nn.init.normal_(trainer.policy.critic.head.weight)
+    head = trainer.policy.critic.head.weight.detach().clone()
+    seen = watch(trainer)
+    trainer.train()
+    output = seen[0]
+    ids = torch.cat([output["prompt_ids"], output["completion_ids"]], dim=1)
+    mask = torch.cat([output["prompt_mask"], output["completion_mask"]], dim=1)
+    images = {name: output[name] for name in ("pixel_values", "pixel_attention_mask")}
+    with torch.no_grad():
+        states = trainer.policy.model(input_ids=ids, attention_mask=mask, **images).last_hidden_state
+    width = output["completion_ids"].size(1)
+    by_hand = (states @ head.T)[:, -width - 1 : -1, 0]
+    inside = output["completion_mask"].bool()
+    assert torch.allclose(output["old_values"][inside], by_hand[inside], atol=1e-5)
+
+
+PLAIN = ("stages.reason.ppo.whiten_advantages=false", "stages.reason.ppo.lam=1.0", "stages.reason.train.max_steps=1")
+
+
+def advantages_by_place(trainer: RlpercPPOTrainer, monkeypatch: pytest.MonkeyPatch) -> list[list[float]]:
+    """With a critic of zeros, lambda and gamma 1: what is still to be paid at each token of the first three texts."""
+    say(trainer, monkeypatch)
+    seen = watch(trainer)
+    trainer.train()
+    lengths = seen[0]["completion_mask"].sum(1).tolist()
+    return [row[:length].tolist() for row, length in zip(seen[0]["advantages"][:3], lengths, strict=False)]
+
+
+def pay(trainer: RlpercPPOTrainer, rewards: Callable[[str, str], float]) -> None:
+    """Other rewards, by their names and the completion's text: a random model would get nothing."""
+
+    def scoring(name: str) -> Callable:
+        return lambda completions, **_: [rewards(name, one[-1]["content"]) for one in completions]
+
+    trainer.reward_funcs = [scoring(name) for name in trainer.reward_func_names]
+    trainer._ours = []
+
+
+def fixed(name: str, _: str) -> float:
+    """Outcome 1, perception 0.5, format 0.25 for everyone; the weights of the quickstart are 1, 1 and 0.1."""
+    return {"answer_number": 1.0, "perception_cells": 0.5, "format_tags": 0.25}.get(name, 0.0)
+
+
+def by_length(name: str, text: str) -> float:
+    """Something that differs."""
+    return len(text) % (3 + len(name) % 3) / 5
+
+
+def test_a_sum_is_paid_at_the_last_token(start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = make(start, tmp_path, *PPO, *PLAIN)
+    pay(trainer, fixed)
+    for row in advantages_by_place(trainer, monkeypatch):
+        assert row == pytest.approx([1.0 + 0.5 + 0.025] * len(row))
+
+
+def test_in_span_mode_perception_is_paid_where_its_span_ends(
+    start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make(start, tmp_path, *PPO, *PLAIN, "stages.reason.blend.mode=span")
+    pay(trainer, fixed)
+    rows = advantages_by_place(trainer, monkeypatch)
+    tokenizer = trainer.processing_class.tokenizer
+    closing = tokenizer.convert_tokens_to_ids("</perception>")
+    for text, row in zip(TEXTS[:2], rows, strict=False):
+        place = tokenizer(text, add_special_tokens=False).input_ids.index(closing)
+        assert row[: place + 1] == pytest.approx([1.525] * (place + 1))
+        assert row[place + 1 :] == pytest.approx([1.025] * (len(row) - place - 1))
+    assert rows[2] == pytest.approx([1.525] * len(rows[2]))  # no span: at the end, as everything
+
+
+def test_it_learns_and_leaves_a_policy_without_a_critic(start: Path, tmp_path: Path) -> None:
+    trainer = make(start, tmp_path, *PPO, "stages.reason.train.save_strategy=steps", "stages.reason.train.save_steps=1")
+    pay(trainer, by_length)
+    before = trainer.policy.critic.head.weight.detach().clone()
+    names = {name for name, _ in AutoModelForImageTextToText.from_pretrained(start).named_parameters()}
+    trained = train_rl(trainer)
+    saved = load_file(tmp_path / "checkpoint-1" / "model.safetensors")
+    assert saved
+    assert not any("critic" in name for name in saved)
+    critic = load_file(tmp_path / "checkpoint-2" / "critic.safetensors")
+    assert set(critic) == {"head.weight", "head.bias"}
+    assert not torch.equal(critic["head.weight"], before)
+    assert {name for name, _ in trained.model.named_parameters()} == names
+    logged = [entry for entry in trainer.state.log_history if "ppo/value_loss" in entry]
+    assert len(logged) == 2
+    assert all(math.isfinite(entry["ppo/value_loss"]) and entry["ppo/value_loss"] > 0 for entry in logged)
+
+
+@pytest.mark.parametrize("trunk", ["shared", "own"])
+def test_a_resumed_run_ends_where_the_whole_one_ends(start: Path, tmp_path: Path, trunk: str) -> None:
+    options = (
+        *PPO,
+        f"stages.reason.ppo.trunk={trunk}",
+        "stages.reason.train.save_strategy=steps",
+        "stages.reason.train.save_steps=1",
+        "stages.reason.train.lr_scheduler_type=constant",
+    )
+    whole = make(start, tmp_path / "whole", *options)
+    pay(whole, by_length)
+    whole.train()
+    resumed = make(start, tmp_path / "resumed", *options)
+    pay(resumed, by_length)
+    torch.nn.init.normal_(resumed.policy.critic.head.weight)  # it must come from the checkpoint
+    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-1"))
+    left, right = dict(whole.model.named_parameters()), dict(resumed.model.named_parameters())
+    assert left.keys() == right.keys()
+    assert any(name.startswith("critic.trunk.") for name in left) == (trunk == "own")
+    for name in left:
+        assert torch.allclose(left[name], right[name], atol=1e-6), name
+
+
+def test_the_kl_is_paid_once(start: Path, tmp_path: Path) -> None:
+    """In the reward, the loss is that of a run without a reference, from whose advantages it differs."""
+    options = (*PPO, "stages.reason.train.beta=0.5", "stages.reason.model.lora.r=4", "stages.reason.train.num_iterations=2")
+    trainer = make(start, tmp_path / "reward", *options, "stages.reason.ppo.kl_in=reward")
+    betas = []
+    inner = GRPOTrainer._compute_loss
+
+    def loss(self: GRPOTrainer, model: object, inputs: dict) -> torch.Tensor:
+        betas.append(self.beta)
+        return inner(self, model, inputs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(GRPOTrainer, "_compute_loss", loss)
+        pay(trainer, by_length)
+        seen = watch(trainer)
+        trainer.train()
+        assert set(betas) == {0.0}
+        assert trainer.beta == 0.5
+        other = make(start, tmp_path / "loss", *options)
+        pay(other, by_length)
+        betas.clear()
+        other.train()
+        assert set(betas) == {0.5}
+    assert "ref_per_token_logps" in seen[0]
+    for one in (trainer, other):
+        assert any("kl" in entry for entry in one.state.log_history)
+
+
+def test_one_response_for_a_prompt(start: Path, tmp_path: Path) -> None:
+    trainer = make(start, tmp_path, *PPO, "stages.reason.train.num_generations=1", "stages.reason.ppo.trunk=own")
+    train_rl(trainer)
+    assert trainer.state.global_step == 2
+    table = pyarrow.parquet.read_table(tmp_path / "completions" / "completions_00001.parquet").to_pylist()
+    assert len({json.dumps(row["prompt"]) for row in table}) > 4  # 8 responses; in groups of 4 there were two prompts
+
+
+def test_adapters_leave_without_the_critic(start: Path, tmp_path: Path) -> None:
+    options = ("stages.reason.model.lora.r=4", "stages.reason.train.save_strategy=steps", "stages.reason.train.save_steps=1")
+    trainer = make(start, tmp_path, *PPO, *options)
+    trained = train_rl(trainer)
+    adapter = load_file(tmp_path / "checkpoint-1" / "adapter_model.safetensors")
+    assert adapter
+    assert not any("critic" in name for name in adapter)
+    assert set(load_file(tmp_path / "checkpoint-1" / "critic.safetensors")) == {"head.weight", "head.bias"}
+    assert not any("critic" in name for name, _ in trained.model.merge_and_unload().named_parameters())
+
+
+def test_two_processes(tmp_path: Path) -> None:
+    port = str(20000 + os.getpid() % 20000)
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", port)
+    options = [*SHORT, *PPO, "stages.reason.blend.mode=span", "evaluate=null", "stages.reason.ppo.trunk=own"]
+    done = rlperc("train", str(QUICKSTART), f"output={tmp_path / 'run'}", *options, launcher=launcher)
+    assert done.returncode == 0, done.stderr[-3000:]
+    rows = pyarrow.parquet.read_table(next((tmp_path / "run/stages/reason/completions").glob("*"))).to_pylist()
+    assert len(rows) == 32
+    # Whitened over both processes: every token's advantage has mean 0 over all of them, the responses' means nearly so.
+    assert abs(sum(row["advantage"] for row in rows) / 32) < 0.3
+    model = AutoModelForImageTextToText.from_pretrained(tmp_path / "run" / "model")
+    assert not any("critic" in name for name, _ in model.named_parameters())

@@ -1,0 +1,63 @@
+"""RL trainers on a tiny model in this process, for what can only be seen inside of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from launch import QUICKSTART
+
+from rlperc.recipe.load import load_recipe
+from rlperc.recipe.rewards import load_rewards, trl_functions
+from rlperc.recipe.schema import Recipe, Stage, TinyModel
+from rlperc.train.credit import bind
+from rlperc.train.data import load_rows
+from rlperc.train.grpo import rl_trainer
+from rlperc.train.models import load_model
+from rlperc.train.stages import _lora, stage_config
+from rlperc.train.tiny import save_tiny_model
+from rlperc.words.response import Tags
+
+FEW = (
+    "stages.reason.train.max_steps=2",
+    "stages.reason.train.per_device_train_batch_size=8",
+    "stages.reason.train.num_generations=4",
+    "stages.reason.train.max_completion_length=12",
+    "stages.reason.train.warmup_steps=0",
+    "stages.reason.train.learning_rate=1e-2",
+    "stages.reason.data.rows=16",
+)
+
+
+def tiny_model(folder: Path) -> Path:
+    """A tiny model with random weights, saved."""
+    rows = load_rows(load_recipe(QUICKSTART).stages[1].data.model_copy(update={"rows": 200}), seed=0)
+    save_tiny_model(folder, TinyModel(), rows["response"], Tags(), seed=0)
+    return folder
+
+
+def reason_stage(*overrides: str) -> tuple[Recipe, Stage]:
+    """The quickstart's RL stage, cut down to seconds."""
+    recipe = load_recipe(QUICKSTART, *FEW, *overrides)
+    return recipe, recipe.stages[-1]
+
+
+def make(start: Path, folder: Path, *overrides: str) -> Any:
+    """The trainer that `rlperc train` would make for the quickstart's RL stage, from another model."""
+    recipe, stage = reason_stage(*overrides)
+    model, processor = load_model(start, stage.model)
+    loaded = load_rewards(stage)
+    own = stage.ppo is not None and stage.ppo.trunk == "own"
+    return rl_trainer(
+        model,
+        processor,
+        load_rows(stage.data, seed=0),
+        stage_config(recipe, stage, folder),
+        [],
+        rewards=trl_functions(loaded, recipe, stage),
+        credit=bind(stage.blend, loaded),
+        tags=recipe.tags,
+        peft_config=_lora(stage.model, model),
+        ppo=stage.ppo,
+        trunk=load_model(start, stage.model)[0].base_model if own else None,
+    )
