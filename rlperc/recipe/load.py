@@ -179,7 +179,8 @@ def _over(shared: Any, own: Any) -> Any:
     if not isinstance(shared, dict) or not isinstance(own, dict):
         return shared if own is None else own
     schedule = not all(isinstance(key, str) for key in own)
-    if schedule or any(key in own and own[key] != shared.get(key) for key in (*SOURCES, "name", "tiny", "mode")):
+    other_blend = own.get("mode", shared.get("mode")) != shared.get("mode", "sum" if "mode" in own else None)
+    if schedule or other_blend or any(key in own and own[key] != shared.get(key) for key in (*SOURCES, "name", "tiny")):
         return own
     return {**shared, **{key: None if value is None else _over(shared.get(key), value) for key, value in own.items()}}
 
@@ -234,8 +235,7 @@ EXAMPLES = {
     "bool_parsing": "true or false",
     "string_type": "text",
     "list_type": "a list: [a, b]",
-    "dict_type": "keys and values: {key: value}",
-    "model_type": "keys and values: {key: value}",
+    **dict.fromkeys(("dict_type", "model_type"), "keys and values: {key: value}"),
     "string_pattern_mismatch": "letters, digits, - and _",
 }
 
@@ -259,7 +259,7 @@ def _address(location: Iterable[int | str], raw: Any) -> str:
     words: list[str] = []
     node = raw
     for key in location:
-        if key in MODES and isinstance(node, dict):
+        if key in MODES and isinstance(node, dict) and key not in node:
             continue  # not the user's word, but the schema's, for which blend was chosen
         known = (isinstance(node, dict) and key in node) or (isinstance(node, list) and isinstance(key, int))
         node = node[key] if known else None

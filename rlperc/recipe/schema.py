@@ -174,7 +174,7 @@ class Stage(Part):
         if not isinstance(given, dict):
             return given
         if given.get("kind") == "ppo":
-            return {**given, "ppo": given.get("ppo") or {}}
+            return {**given, "ppo": {} if given.get("ppo") is None else given["ppo"]}
         if given.get("ppo") is not None:
             raise ValueError(f"`ppo` belongs to a stage of kind: ppo, and this one is {given.get('kind')}")
         return given

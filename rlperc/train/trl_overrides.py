@@ -166,7 +166,9 @@ class RlpercGRPOTrainer(Rewarded, GRPOTrainer):
         return str(self.processing_class.decode(ids, skip_special_tokens=True))
 
     def _union_of_marks(self, count: int) -> list[Any]:
-        marking = [function.wrong for function in self._ours if function.reward.marks]
+        """What the rewards that are trained on marked in each completion."""
+        trained = [self.reward_funcs[k] for k in self.credit.active]
+        marking = [function.wrong for function in trained if isinstance(function, TrlReward) and function.reward.marks]
         return [[one for wrong in marking for one in wrong[row]] for row in range(count)]
 
     def _count_groups(self) -> None:
