@@ -14,12 +14,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 from trl import GRPOTrainer
 
-from rlperc.recipe.credit import MODES, GateFailed, GatePrompt, NormalizeThenSum, PenalizeSpan, Spans, Sum
-from rlperc.recipe.part import Scheduled, is_never, value_at
 from rlperc.train.blend import (
     PERCEPTION,
     Channel,
@@ -34,14 +31,13 @@ from rlperc.train.blend import (
     sum_then_normalize,
     without_spread,
 )
-from rlperc.train.credit import Credit
 from rlperc.train.tokens import REGIONS
 
 NAN = math.nan
 SCALES: tuple[Scale, ...] = get_args(Scale)
 CHANNELS = [Channel("outcome", -2, 2), Channel("perception", -2, 2), Channel("reasoning"), Channel("format")]
 EIGHTHS = st.integers(-16, 16).map(lambda n: n / 8)
-quick = settings(deadline=None, max_examples=40)
+quick = settings(deadline=None, max_examples=30)
 
 
 def doubles(values: Any) -> Tensor:
@@ -80,7 +76,7 @@ def batches(draw: st.DrawFn, gaps: bool = True, flat: bool = False) -> Batch:
         rewards[draw(st.lists(st.booleans(), min_size=len(rewards), max_size=len(rewards)).map(torch.tensor))] = NAN
     dice = torch.Generator().manual_seed(draw(st.integers(0, 1000)))
     present = torch.rand(len(rewards), len(REGIONS), generator=dice) > 0.3
-    return Batch(rewards, doubles(draw(st.lists(EIGHTHS, min_size=count, max_size=count))), size, present)
+    return Batch(rewards, doubles(draw(st.lists(EIGHTHS.filter(bool), min_size=count, max_size=count))), size, present)
 
 
 def blended(mode: str, batch: Batch, scale: Scale = "group", min_std: float = 0.0) -> Tensor:
@@ -207,6 +203,14 @@ def test_regions_on_tokens_and_groups_without_spread_by_hand() -> None:
     assert without_spread(rewards, 1).all()
 
 
+@pytest.mark.parametrize("mode", ["sum", "normalize_then_sum"])
+def test_a_reward_that_weighs_nothing_now_has_no_say(mode: str) -> None:
+    alone = Batch(doubles([[1], [0], [NAN], [NAN], [0], [2], [1], [1]]), doubles([1]), 4, torch.ones(8, 4, dtype=torch.bool))
+    beside = replace(alone, rewards=torch.cat([alone.rewards, doubles([[5], [4], [3], [2], [1], [0], [1], [2]])], dim=1))
+    same(blended(mode, replace(beside, weights=doubles([1, 0]))), blended(mode, alone))
+    same(blended(mode, replace(beside, weights=doubles([0, 0]))), [0.0] * 8)
+
+
 # --- TRL -----------------------------------------------------------------------------------------------------------------
 
 
@@ -312,7 +316,6 @@ def test_groups_without_spread_get_exactly_nothing(mode: str, batch: Batch) -> N
     assert not blended(mode, batch).any()
 
 
-@pytest.mark.xfail(strict=True, reason="the mean of equal rewards is a rounding off them, and the division blows that up")
 @all_modes
 def test_rounding_makes_no_spread(mode: str) -> None:
     # In float32, as TRL gathers them: seven times 0.7 and so on; all groups flat, as in a batch that is all solved.
@@ -381,108 +384,3 @@ def test_marks_only_take(values: list[float], seed: int, penalty: float) -> None
     assert (found[wrong] == before[wrong] - penalty * before[wrong].abs()).all()
     if penalty == 1:
         assert (found[wrong] == torch.where(before > 0, 0, 2 * before)[wrong]).all()
-
-
-# --- bound to a recipe ---------------------------------------------------------------------------------------------------
-
-TWO = [Channel("outcome"), Channel("perception")]
-
-
-def test_weights_follow_their_schedules_and_alpha() -> None:
-    channels = [Channel("perception"), Channel("outcome"), Channel("format"), Channel("reasoning"), Channel("perception")]
-    weights = [2.0, {0.0: 1.0, 1.0: 3.0}, 0.125, 1.0, 0.0]
-    # A quarter through, alpha is 1 - 0.8 / 2 = 0.6 and the outcome weighs 1.5: 0.6 * 2, 0.4 * 1.5, and the rest as they are.
-    credit = Credit(Sum(alpha={0.0: 1.0, 0.5: 0.2}), channels, weights)
-    assert credit.weights_at(0.25) == pytest.approx([1.2, 0.6, 0.125, 1, 0])
-    assert credit.weights_at(0) == pytest.approx([2, 0, 0.125, 1, 0])
-    assert credit.weights_at(1) == pytest.approx([0.4, 2.4, 0.125, 1, 0])
-    assert replace(credit, blend=Sum()).weights_at(0.25) == pytest.approx([2, 1.5, 0.125, 1, 0])
-    assert credit.active == [0, 1, 2, 3]
-
-
-@pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize(
-    "blend",
-    [
-        Sum(min_std=0.5),
-        NormalizeThenSum(mode="normalize_then_sum", min_std=0.5),
-        Spans(mode="span", outcome_on="all"),
-        GateFailed(mode="gate_failed", protect={0.0: 0.0, 1.0: 1.0}, punish=2.0, failed_below=0.25),
-        GatePrompt(mode="gate_prompt", cap=0.25),
-        PenalizeSpan(mode="penalize_span"),
-    ],
-    ids=list(MODES),
-)
-def test_a_blend_s_settings_reach_its_arithmetic_and_probes_do_not(blend: Any, scale: Scale) -> None:
-    rewards = doubles([[0, 0.5], [1, 1], [0.5, 0], [NAN, NAN], [0, NAN], [0, 0.25]])
-    present = torch.tensor([[True, one, True, True] for one in (True, False, True, True, True, False)])
-    weights, least, given_ = doubles([1, 0.5]), blend.min_std, (rewards, doubles([1, 0.5]))
-    expected = {
-        "sum": lambda: sum_then_normalize(*given_, 3, scale, least),
-        "penalize_span": lambda: sum_then_normalize(*given_, 3, scale, least),
-        "normalize_then_sum": lambda: normalize_then_sum(*given_, 3, least),
-        "span": lambda: by_span(*given_, TWO, present, 3, scale, least, "all"),
-        "gate_failed": lambda: gate_failed(*given_, TWO, 3, scale, least, protect=0.75, punish=2, failed_below=0.25),
-        "gate_prompt": lambda: gate_prompt(*given_, TWO, 3, scale, least, cap=0.25),
-    }[blend.mode]()
-    same(Credit(blend, TWO, weights.tolist()).advantages(rewards, present, 3, scale, 0.75), expected)
-    # Probes have opinions where no other reward has one, and none where others have; they credit what the gates read.
-    probe = doubles([NAN, NAN, 0.9, 0.8, 0.1, 0.7])[:, None]
-    probed = torch.cat([probe, rewards[:, :1], -probe, rewards[:, 1:]], 1)
-    channels = [Channel("perception"), TWO[0], Channel("outcome"), TWO[1]]
-    credit = Credit(blend, channels, [0.0, 1.0, {0.0: 0.0, 1.0: 0.0}, 0.5])
-    assert torch.equal(credit.advantages(probed, present, 3, scale, 0.75), expected)
-
-
-def test_only_one_mode_asks_for_marks() -> None:
-    blend = PenalizeSpan(mode="penalize_span", penalty={0.5: 1.0, 1.0: 0.0})
-    assert [Credit(blend, [], []).penalty_at(at) for at in (0, 0.5, 0.75, 1)] == [1, 1, 0.5, 0]
-    assert Credit(Sum(), [], []).penalty_at(0) is None
-
-
-# --- schedules -----------------------------------------------------------------------------------------------------------
-
-SHARE = st.integers(0, 1000).map(lambda n: n / 1000)
-SCHEDULE = st.dictionaries(SHARE, st.floats(-100, 100), min_size=1, max_size=6)
-read_schedule = TypeAdapter(Scheduled).validate_python
-
-
-@pytest.mark.parametrize(
-    ("schedule", "at", "value"),
-    [
-        (0.7, 0.3, 0.7),
-        ({0: 1.0, 0.5: 0.2}, 0, 1.0),
-        ({0: 1.0, 0.5: 0.2}, 0.25, 0.6),  # half of the way from 1 to 0.2
-        ({0: 1.0, 0.5: 0.2}, 0.9, 0.2),
-        ({0.4: 2.0, 0.8: 4.0}, 0.1, 2.0),
-        ({0.8: 4.0, 0.4: 2.0}, 0.5, 2.5),  # a quarter of the way, however it was written
-        ({0.5: 3.0}, 0.0, 3.0),
-        ({0.5: 3.0}, 1.0, 3.0),
-        ({0.0: 0.0, 0.5: 1.0, 1.0: 0.0}, 0.75, 0.5),
-    ],
-)
-def test_schedules_by_hand(schedule: Any, at: float, value: float) -> None:
-    assert value_at(read_schedule(schedule), at) == pytest.approx(value)
-
-
-@given(SCHEDULE, SHARE)
-def test_schedules_hit_their_points_and_stay_between_them(points: dict[float, float], at: float) -> None:
-    schedule = read_schedule(points)
-    assert all(value_at(schedule, share) == pytest.approx(value) for share, value in points.items())
-    before = [points[share] for share in sorted(points) if share <= at][-1:]
-    after = [points[share] for share in sorted(points) if share >= at][:1]
-    around = [*before, *after]
-    assert min(around) - 1e-9 <= value_at(schedule, at) <= max(around) + 1e-9
-
-
-@pytest.mark.parametrize(
-    "wrong", [{}, {1.5: 1.0}, {-0.1: 1.0}, {0: NAN}, math.inf, True, {0: True}, "1", {"0": 1.0}, None, [1.0]]
-)
-def test_what_is_no_schedule(wrong: Any) -> None:
-    with pytest.raises(ValidationError):
-        read_schedule(wrong)
-
-
-def test_never_is_0_throughout() -> None:
-    assert [is_never(one) for one in (0, 0.0, -0.0, {0: 0.0}, {0: 0.0, 1: 0.0})] == [True] * 5
-    assert [is_never(one) for one in (1e-9, -1.0, {0: 0.0, 1: 0.1}, {0: 1.0, 1: -1.0})] == [False] * 4

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from itertools import pairwise
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 from pydantic_core import PydanticCustomError
+
+LARGEST = 1e9  # of a number in a schedule: also infinity and NaN are beyond it
 
 
 class Part(BaseModel):
@@ -19,7 +20,7 @@ class Part(BaseModel):
 def _checked(value: Any) -> Any:
     points = value if isinstance(value, dict) else {0: value}
     numbers = [*points, *points.values()]
-    if not points or not all(isinstance(n, int | float) and not isinstance(n, bool) and math.isfinite(n) for n in numbers):
+    if not points or not all(isinstance(n, int | float) and not isinstance(n, bool) and abs(n) <= LARGEST for n in numbers):
         why = "it is a number, or numbers at shares of the training"
         raise PydanticCustomError("schedule", why, {"expected": "0.5, or {0: 1.0, 0.5: 0.2}"})
     if not all(0 <= share <= 1 for share in points):

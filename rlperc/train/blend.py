@@ -3,7 +3,7 @@
 Shapes: B completions, those of one prompt standing together in groups of `group_size`; K rewards, probes left out; S the
 regions of a response (`rlperc.train.tokens.REGIONS`); T tokens. A reward is NaN where it has no opinion: the row is not
 its own, or it failed. Such a completion is left out of that reward's statistics, and the reward says nothing for or
-against it. Groups whose rewards do not differ get advantage 0.
+against it; in a sum of rewards it counts as the group's mean. Groups whose rewards do not differ get advantage 0.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ def sum_then_normalize(rewards: Tensor, weights: Tensor, group_size: int, scale:
     Returns:
         Advantages, 0 where no reward has an opinion. Shape: (B,).
     """
+    rewards, weights = _counted(rewards, weights)
     unscored = rewards.isnan().all(1)
     # A reward without an opinion on one completion sides with the group's mean, so that the sum takes no side.
     neutral = _group_mean(rewards, group_size).nan_to_num(0.0)
@@ -65,6 +66,7 @@ def normalize_then_sum(rewards: Tensor, weights: Tensor, group_size: int, min_st
 
     Args and shapes as in `sum_then_normalize`.
     """
+    rewards, weights = _counted(rewards, weights)
     unscored = rewards.isnan().all(1)
     total = (normalized(rewards, group_size, "group", min_std) * weights).nansum(1)
     total[unscored] = torch.nan
@@ -186,7 +188,9 @@ def normalized(rewards: Tensor, group_size: int, scale: Scale, min_std: float) -
 
     Args and shapes as in `sum_then_normalize`. NaN stays NaN.
     """
-    centered = rewards - _group_mean(rewards, group_size)
+    flat = without_spread(rewards, group_size).repeat_interleave(group_size, dim=0)
+    # The mean of equal numbers may be a rounding off them, which a division by next to nothing would blow up.
+    centered = (rewards - _group_mean(rewards, group_size)).masked_fill(flat & ~rewards.isnan(), 0.0)
     if scale == "none":
         return centered
     if scale == "batch":
@@ -201,6 +205,12 @@ def without_spread(rewards: Tensor, group_size: int) -> Tensor:
     groups = rewards.view(-1, group_size, rewards.size(1))
     high = groups.nan_to_num(-torch.inf).amax(1)
     return ~(high > groups.nan_to_num(torch.inf).amin(1))
+
+
+def _counted(rewards: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Without the rewards that a schedule gives no weight now: whether they have an opinion must not matter."""
+    counted = weights != 0
+    return (rewards[:, counted], weights[counted]) if counted.any() else (torch.zeros_like(rewards), weights)
 
 
 def _group_mean(rewards: Tensor, group_size: int) -> Tensor:

@@ -36,7 +36,8 @@ def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float)
     Returns:
         Advantages, and what the values should have been (advantages + values), both 0 outside the mask. Shapes: (B, T).
     """
-    rewards, values = rewards * mask, values * mask  # a value behind the end is 0: nothing follows
+    outside = mask == 0
+    rewards, values = rewards.masked_fill(outside, 0.0), values.masked_fill(outside, 0.0)  # nothing follows the end
     following = torch.cat([values[:, 1:], values.new_zeros(values.size(0), 1)], dim=1)
     errors = rewards + gamma * following - values
     advantages = torch.zeros_like(errors)
@@ -76,6 +77,6 @@ def value_losses(values: Tensor, old_values: Tensor, returns: Tensor, cliprange:
     Returns:
         The loss of each token, and which tokens were clipped. Shapes: (B, T).
     """
-    held = old_values + (values - old_values).clamp(-cliprange, cliprange)
+    held = torch.clamp(values, old_values - cliprange, old_values + cliprange)
     free, clipped = (values - returns).square(), (held - returns).square()
     return 0.5 * torch.maximum(free, clipped), clipped > free
