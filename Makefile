@@ -22,7 +22,10 @@ bench: .venv/ready
 	$(BIN)/python tests/benchmarks/maths.py
 	$(BIN)/python tests/benchmarks/score.py
 	$(BIN)/python tests/benchmarks/step_time.py
+	$(BIN)/python tests/benchmarks/spans.py
 	$(BIN)/python tests/benchmarks/learning.py --seeds 0 1 2 3 4
+	$(BIN)/python tests/benchmarks/blends.py
+	$(BIN)/python tests/benchmarks/blends.py --setting hard
 
 # docker/cpu.txt holds the tested versions; pyproject.toml holds the ranges.
 .venv/ready: pyproject.toml docker/cpu.txt

@@ -4,7 +4,8 @@
 
 The bare trainer scores with plain functions written for the purpose and logs what TRL logs by default; rlperc runs its
 registry, its probes, its metrics file and its completions table. Blocks of steps alternate between the two in one
-process, both from the same weights and seed, so that they generate the same completions.
+process, both from the same weights and seed, so that they generate the same completions. Last, the share of a step that goes
+into finding the spans of its tokens, under `blend: {mode: span}`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from trl import GRPOConfig, GRPOTrainer
 from rlperc import load_recipe
 from rlperc.recipe.folder import RunFolder
 from rlperc.run import quiet
+from rlperc.train import trl_overrides
 from rlperc.train.callbacks import MetricsToFile
 from rlperc.train.data import load_rows
 from rlperc.train.models import load_model
@@ -88,6 +90,30 @@ def main() -> None:
     for name, found in medians.items():
         print(f"{name:9} {statistics.median(found):.3f} s a step (median of {options.pairs} blocks of {options.steps - 1} steps)")
     print(f"rlperc / bare TRL: {statistics.median(ratios):.3f} (median of the pairs; {min(ratios):.3f} to {max(ratios):.3f})")
+    shares = [span_share(options) for _ in range(options.pairs)]
+    print(f"finding spans: {statistics.median(shares):.2%} of a step (median of {len(shares)} runs; at most {max(shares):.2%})")
+
+
+def span_share(options: argparse.Namespace) -> float:
+    """Median share of a step's time, over the steps of one run, that is spent on the regions of its completions."""
+    whole = trl_overrides.region_tensor
+    spent: list[float] = []
+
+    def timed(*arguments: Any) -> Any:
+        began = time.perf_counter()
+        found = whole(*arguments)
+        spent.append(time.perf_counter() - began)
+        return found
+
+    overrides = [f"stages.reason.train.max_steps={options.steps}", "stages.reason.blend.mode=span"]
+    recipe, clock = load_recipe("recipes/quickstart.yaml", *overrides), Clock()
+    trl_overrides.region_tensor = timed
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            ours(recipe, load_rows(recipe.stages[-1].data, seed=0), options.model, Path(folder), clock)
+    finally:
+        trl_overrides.region_tensor = whole
+    return statistics.median(part / step for part, step in zip(spent[1:], clock.steps(), strict=True))
 
 
 def bare(recipe: Any, rows: Any, source: Path, folder: Path, clock: Clock) -> None:
