@@ -250,7 +250,15 @@ def test_options_that_go_with_a_blend(lines: tuple[str, ...]) -> None:
 )
 def test_a_ratio_of_sequences_knows_no_tokens(line: str, asked: str) -> None:
     error = refused(line, "train.importance_sampling_level=sequence")
-    holds(error, f"stages.reason: {asked}", "averages the credit of its tokens away", "importance_sampling_level: token")
+    holds(error, f"stages.reason: {asked}", "averages the credit of its tokens away", "leave out importance_sampling_level")
+
+
+@pytest.mark.parametrize("line", ["blend.mode=span", "kind=ppo"])
+@pytest.mark.parametrize(("option", "value"), [("off_policy_mask_threshold", 0.1), ("loss_type", "vespo")])
+def test_what_takes_the_sign_of_a_response_knows_no_tokens(line: str, option: str, value: object) -> None:
+    error = refused(line, f"train.{option}={value}")
+    holds(error, f"with {option}: {value}", "sign of their advantage", f"leave out {option}")
+    check(f"train.{option}={value}")  # with advantages of whole responses
 
 
 @pytest.mark.parametrize(

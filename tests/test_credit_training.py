@@ -93,6 +93,14 @@ def test_span_credit_reaches_its_tokens_and_the_table_shows_it(
             assert abs(advantages[place + 1]) == pytest.approx(z, abs=1e-5)
 
 
+def test_the_tables_of_all_steps_have_one_type(start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = make(start, tmp_path, ONE_STEP, "stages.reason.blend.mode=span")
+    say(monkeypatch, [NONE])
+    trainer.train()
+    schema = pyarrow.parquet.read_schema(tmp_path / "completions" / "completions_00001.parquet")
+    assert {str(schema.field(f"advantage/{region}").type) for region in ("rest", "perception", "think", "answer")} == {"double"}
+
+
 def test_marked_tokens_are_penalised(start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = make(start, tmp_path, ONE_STEP, "stages.reason.blend.mode=penalize_span")
     say(monkeypatch, [GOOD, OTHER, NONE, GOOD])
@@ -159,6 +167,31 @@ def test_dead_groups_give_way_to_other_prompts(start: Path, tmp_path: Path, monk
     assert (groups.abs().amax(1) > 0.1).all()
 
 
+def test_a_resumed_run_draws_the_same_prompts_again(start: Path, tmp_path: Path) -> None:
+    options = (
+        "stages.reason.blend.resample=2",
+        "stages.reason.train.gradient_accumulation_steps=2",
+        "stages.reason.train.steps_per_generation=1",
+        "stages.reason.train.save_strategy=steps",
+        "stages.reason.train.save_steps=1",
+        "stages.reason.train.lr_scheduler_type=constant",
+        "rewards.format_tags.weight=0",
+    )
+    asked: dict[str, list[list[int]]] = {"whole": [], "resumed": []}
+    for name, checkpoint in (("whole", None), ("resumed", str(tmp_path / "whole" / "checkpoint-1"))):
+        trainer = make(start, tmp_path / name, *options)
+        inner = trainer._draw
+
+        def draw(rows: list, inner: Callable = inner, seen: list = asked[name]) -> object:
+            seen.append([row["answer"] for row in rows])
+            return inner(rows)
+
+        trainer._draw = draw
+        trainer.train(resume_from_checkpoint=checkpoint)
+    assert len(asked["whole"]) == 2 * len(asked["resumed"]) == 12  # a random model gets nothing right: 2 rounds each time
+    assert asked["whole"][6:] == asked["resumed"]
+
+
 def test_drawing_again_has_an_end(start: Path, tmp_path: Path) -> None:
     """A random model gets nothing right, so that every group of every round is dead."""
     trainer = make(start, tmp_path, ONE_STEP, "stages.reason.blend.resample=3", "rewards.format_tags.weight=0")
@@ -177,6 +210,8 @@ def test_weights_follow_their_schedules(start: Path, tmp_path: Path) -> None:
     )
     trainer = make(start, tmp_path, *options)
     trainer.train()
+    alphas = [entry["blend/alpha"] for entry in trainer.state.log_history if "blend/alpha" in entry]
+    assert alphas == pytest.approx([0.2, 0.3, 0.4, 0.5])
     logs = [entry for entry in trainer.state.log_history if "blend/weight/perception_cells" in entry]
     # By hand: progress 0, 1/4, 1/2, 3/4; alpha .2, .3, .4, .5; the perception's own weight 1, .5, 0, 0.
     assert [entry["blend/weight/perception_cells"] for entry in logs] == pytest.approx([0.2, 0.15, 0.0, 0.0])
@@ -185,23 +220,15 @@ def test_weights_follow_their_schedules(start: Path, tmp_path: Path) -> None:
     assert [entry["blend/weight/perception_exact"] for entry in logs] == [0.0] * 4  # a probe
 
 
-@pytest.mark.parametrize(
-    ("port", "blend"),
-    [
-        # 12 completions in each process, in groups of 8: the middle group is torn.
-        (0, ["blend.mode=span", "train.per_device_train_batch_size=12", "data.rows=12"]),
-        (1, ["blend.resample=2", "blend.mode=gate_failed"]),
-    ],
-)
-def test_two_processes(tmp_path: Path, port: int, blend: list[str]) -> None:
+def test_two_processes_draw_again_together(tmp_path: Path) -> None:
     launcher = (sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port")
-    options = [*SHORT, *(f"stages.reason.{one}" for one in blend), "evaluate=null"]
+    options = [*SHORT, "stages.reason.blend.resample=2", "stages.reason.blend.mode=gate_failed", "evaluate=null"]
     done = rlperc(
         "train",
         str(QUICKSTART),
         f"output={tmp_path / 'run'}",
         *options,
-        launcher=(*launcher, str(21000 + port + os.getpid() % 20000)),
+        launcher=(*launcher, str(21000 + os.getpid() % 20000)),
     )
     assert done.returncode == 0, done.stderr[-3000:]
     rows = table(tmp_path / "run" / "stages" / "reason")

@@ -12,12 +12,15 @@ import pytest
 import torch
 from launch import QUICKSTART, SHORT, rlperc
 from safetensors.torch import load_file
-from trainers import make, tiny_model
+from trainers import make, reason_stage, tiny_model
 from transformers import AutoModelForImageTextToText
 from trl import GRPOTrainer
 
+from rlperc.train.data import load_rows
 from rlperc.train.grpo import train_rl
+from rlperc.train.models import load_model
 from rlperc.train.ppo import RlpercPPOTrainer
+from rlperc.train.stages import _rl_trainer, stage_config
 
 PPO = ("stages.reason.kind=ppo", "stages.reason.ppo.critic_learning_rate=0.05")
 TEXTS = (
@@ -172,31 +175,50 @@ def test_a_resumed_run_ends_where_the_whole_one_ends(start: Path, tmp_path: Path
 
 
 def test_the_kl_is_paid_once(start: Path, tmp_path: Path) -> None:
-    """In the reward, the loss is that of a run without a reference, from whose advantages it differs."""
-    options = (*PPO, "stages.reason.train.beta=0.5", "stages.reason.model.lora.r=4", "stages.reason.train.num_iterations=2")
-    trainer = make(start, tmp_path / "reward", *options, "stages.reason.ppo.kl_in=reward")
-    betas = []
-    inner = GRPOTrainer._compute_loss
+    """Where it is paid in the reward, TRL's loss has none of it."""
+    options = (*PPO, "stages.reason.train.beta=0.5", "stages.reason.model.lora.r=4")
+    for kl_in, expected in (("reward", {0.0}), ("loss", {0.5})):
+        trainer = make(start, tmp_path / kl_in, *options, f"stages.reason.ppo.kl_in={kl_in}")
+        betas = set()
+        inner = GRPOTrainer._compute_loss
 
-    def loss(self: GRPOTrainer, model: object, inputs: dict) -> torch.Tensor:
-        betas.append(self.beta)
-        return inner(self, model, inputs)
+        def loss(self: GRPOTrainer, model: object, inputs: dict, inner: Callable = inner, betas: set = betas) -> torch.Tensor:
+            betas.add(self.beta)
+            return inner(self, model, inputs)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(GRPOTrainer, "_compute_loss", loss)
-        pay(trainer, by_length)
-        seen = watch(trainer)
-        trainer.train()
-        assert set(betas) == {0.0}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(GRPOTrainer, "_compute_loss", loss)
+            trainer.train()
+        assert betas == expected
         assert trainer.beta == 0.5
-        other = make(start, tmp_path / "loss", *options)
-        pay(other, by_length)
-        betas.clear()
-        other.train()
-        assert set(betas) == {0.5}
-    assert "ref_per_token_logps" in seen[0]
-    for one in (trainer, other):
-        assert any("kl" in entry for entry in one.state.log_history)
+        assert any("kl" in entry for entry in trainer.state.log_history)
+
+
+def test_the_kl_in_the_reward_is_paid_at_its_tokens(start: Path, tmp_path: Path) -> None:
+    options = (*PPO, *PLAIN, "stages.reason.train.beta=0.5", "stages.reason.model.lora.r=4", "stages.reason.ppo.kl_in=reward")
+    trainer = make(start, tmp_path, *options)
+    pay(trainer, fixed)
+    for name, parameter in trainer.model.named_parameters():
+        if "lora_B" in name:  # away from the reference, which is the model without its adapters
+            torch.nn.init.normal_(parameter, std=0.3)
+    seen = watch(trainer)
+    policy = []
+    inner = trainer._values
+
+    def values(output: dict) -> tuple:
+        policy.append(inner(output))
+        return policy[-1]
+
+    trainer._values = values
+    trainer.train()
+    output, (_, logps) = seen[0], policy[0]
+    mask = output["completion_mask"]
+    difference = (logps - output["ref_per_token_logps"]) * mask
+    assert difference.abs().max() > 0.01
+    # With a critic of zeros, lambda and gamma 1, a token's advantage is all that is still paid from there on.
+    still = difference.flip(1).cumsum(1).flip(1)
+    expected = (1.525 - 0.5 * still) * mask
+    assert torch.allclose(output["advantages"], expected, atol=1e-4)
 
 
 def test_one_response_for_a_prompt(start: Path, tmp_path: Path) -> None:
@@ -205,6 +227,18 @@ def test_one_response_for_a_prompt(start: Path, tmp_path: Path) -> None:
     assert trainer.state.global_step == 2
     table = pyarrow.parquet.read_table(tmp_path / "completions" / "completions_00001.parquet").to_pylist()
     assert len({json.dumps(row["prompt"]) for row in table}) > 4  # 8 responses; in groups of 4 there were two prompts
+
+
+def test_a_trunk_of_its_own_is_trained_whole(start: Path, tmp_path: Path) -> None:
+    """As the recipe's stage builds it, also where parts of the policy are frozen."""
+    recipe, stage = reason_stage(*PPO, "stages.reason.ppo.trunk=own", "stages.reason.model.freeze=[vision]")
+    model, processor = load_model(start, stage.model)
+    rows = load_rows(stage.data, seed=0)
+    args = stage_config(recipe, stage, tmp_path)
+    trainer = _rl_trainer(recipe, stage, args, model, processor, rows, [], None)
+    frozen = {name for name, parameter in trainer.model.named_parameters() if not parameter.requires_grad}
+    assert any(name.startswith("model.vision_model.") for name in frozen)
+    assert not any(name.startswith("critic.") for name in frozen)
 
 
 def test_adapters_leave_without_the_critic(start: Path, tmp_path: Path) -> None:

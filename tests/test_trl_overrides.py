@@ -2,7 +2,9 @@
 
 import importlib.metadata
 import inspect
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,8 +13,10 @@ from packaging.requirements import Requirement
 from trainers import make, tiny_model
 from transformers import Trainer
 from trl import GRPOConfig, GRPOTrainer, RLOOTrainer
+from trl.generation.vllm_generation import VLLMGeneration
 from trl.trainer import utils
 
+from rlperc.train.critic import keep_from_vllm
 from rlperc.train.grpo import PPOConfig
 from rlperc.train.ppo import RlpercPPOTrainer
 from rlperc.train.trl_overrides import Rewarded, RlpercGRPOTrainer, RlpercRLOOTrainer
@@ -95,15 +99,20 @@ def test_nothing_else_is_overridden() -> None:
         assert getattr(GRPOTrainer, name) is getattr(Trainer, name)
 
 
-def test_what_has_no_opinion_sides_with_its_group() -> None:
-    trainer = object.__new__(RlpercGRPOTrainer)
-    trainer.num_generations = 4
-    nan = float("nan")
-    rewards = torch.tensor([[1.0], [nan], [0.0], [0.5], [nan], [nan], [nan], [nan]])
-    settled = trainer._without_gaps(rewards)
-    # By hand: the mean of 1, 0 and 0.5 is 0.5, so that the faulty completion stands where its group stands.
-    assert settled[:4, 0].tolist() == [1.0, 0.5, 0.0, 0.5]
-    assert settled[4:, 0].isnan().all()  # the row is not the reward's
+def test_the_critic_is_not_among_the_weights_for_vllm(start: Path, tmp_path: Path) -> None:
+    trainer = make(start, tmp_path, "stages.reason.kind=ppo", "stages.reason.ppo.trunk=own")
+    generation = object.__new__(VLLMGeneration)
+    generation.model, generation.mode = trainer.model, "colocate"
+    generation._dist = SimpleNamespace(is_fsdp=False, gather_params=lambda _: nullcontext())
+    everything = {name for name, _ in generation._iter_named_params()}
+    keep_from_vllm(generation)
+    sent = {name for name, _ in generation._iter_named_params()}
+    assert {name for name in everything - sent if not name.startswith("critic.")} == set()
+    assert {name for name in sent if "critic" in name} == set()
+    assert "critic.trunk.text_model.norm.weight" in everything
+    source = inspect.getsource(VLLMGeneration.sync_weights)
+    assert "self._iter_named_params()" in source
+    assert "named_parameters" not in source
 
 
 @pytest.mark.parametrize("scale", ["group", "batch", "none"])

@@ -80,7 +80,7 @@ def _try(loaded: list[LoadedReward], row: Row, recipe: Recipe, stage: Stage) -> 
     """Score an empty response and the gold one: a reward that raises says so now, not after the model has loaded."""
     functions = trl_functions(loaded, recipe, stage, on_error="stop")
     size = functions[0].group_size if functions else 1
-    texts = ["", *[str(row.get("response") or "")] * (size - 1)]
+    texts = ["", *[str(row.get("response") or "")] * max(1, size - 1)]
     ids = [[0] * max(1, len(text) // 4) for text in texts]  # as if every four letters were a token
     completions = [[{"role": "assistant", "content": text}] for text in texts]
     row = with_image_size(with_pictures(row, stage.data))

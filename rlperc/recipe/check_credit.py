@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rlperc.errors import RecipeError
 from rlperc.recipe.batches import TRL_DEFAULTS, group_size, responses_per_process
@@ -12,6 +12,25 @@ from rlperc.recipe.part import is_never
 from rlperc.recipe.rewards import LoadedReward
 from rlperc.recipe.schema import Stage
 from rlperc.reward.contract import Credits
+
+# What TRL does to whole responses, and why credit by token does not go with it.
+OF_WHOLE_RESPONSES: tuple[tuple[str, Callable[[object], bool], str], ...] = (
+    (
+        "importance_sampling_level",
+        lambda level: level != "token",
+        "a ratio for the whole sequence (GSPO) averages the credit of its tokens away: all get the same gradient",
+    ),
+    (
+        "off_policy_mask_threshold",
+        lambda threshold: threshold is not None,
+        "it drops whole responses by the sign of their advantage, and here each token has its own",
+    ),
+    (
+        "loss_type",
+        lambda name: name == "vespo",
+        "VESPO weighs whole responses by the sign of their advantage, and here each token has its own",
+    ),
+)
 
 
 def check_credit(stage: Stage, loaded: Sequence[LoadedReward]) -> None:
@@ -23,7 +42,7 @@ def check_credit(stage: Stage, loaded: Sequence[LoadedReward]) -> None:
     if stage.blend.resample:
         _check_resample(stage)
     if stage.kind == "ppo" and group_size(stage) == 1:
-        _check_alone(stage, loaded)
+        _check_alone(stage, trained)
 
 
 def _check_mode(stage: Stage, trained: list[LoadedReward]) -> None:
@@ -91,13 +110,8 @@ def _check_kind(stage: Stage) -> None:
 
 def _check_options(stage: Stage) -> None:
     blend, where = stage.blend, f"stages.{stage.name}"
-    if stage.train.get("importance_sampling_level", "token") != "token" and (isinstance(blend, PER_TOKEN) or stage.kind == "ppo"):
-        what = "kind: ppo" if stage.kind == "ppo" else f"blend: {{mode: {blend.mode}}}"
-        raise RecipeError(
-            f"{where}: {what} with importance_sampling_level: {stage.train['importance_sampling_level']}",
-            "a ratio for the whole sequence (GSPO) averages the credit of its tokens away: all get the same gradient",
-            "importance_sampling_level: token, or blend: {mode: sum} under kind: grpo",
-        )
+    if isinstance(blend, PER_TOKEN) or stage.kind == "ppo":
+        _check_by_token(stage)
     if "scale_rewards" in stage.train and (stage.kind == "ppo" or isinstance(blend, NormalizeThenSum)):
         what = "PPO" if stage.kind == "ppo" else "normalize_then_sum"
         raise RecipeError(
@@ -111,6 +125,17 @@ def _check_options(stage: Stage) -> None:
             "the KL's weight is 0, so there is nothing to pay",
             "train: {beta: 0.05}, or kl_in: loss",
         )
+
+
+def _check_by_token(stage: Stage) -> None:
+    what = "kind: ppo" if stage.kind == "ppo" else f"blend: {{mode: {stage.blend.mode}}}"
+    for option, refused, why in OF_WHOLE_RESPONSES:
+        if option in stage.train and refused(stage.train[option]):
+            raise RecipeError(
+                f"stages.{stage.name}: {what} with {option}: {stage.train[option]}",
+                why,
+                f"leave out {option}, or blend: {{mode: sum}} under kind: grpo",
+            )
 
 
 def _check_resample(stage: Stage) -> None:
@@ -129,8 +154,8 @@ def _check_resample(stage: Stage) -> None:
         )
 
 
-def _check_alone(stage: Stage, loaded: Sequence[LoadedReward]) -> None:
-    for one in loaded:
+def _check_alone(stage: Stage, trained: list[LoadedReward]) -> None:
+    for one in trained:
         if one.use.on_error == "skip":
             raise RecipeError(
                 f"stages.{stage.name}: on_error: skip for '{one.reward.name}' with num_generations: 1",

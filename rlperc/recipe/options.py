@@ -97,6 +97,12 @@ def check_options(stage: Stage) -> list[str]:
                 "the pinned TRL hands images to vLLM in a way that changes what the model sees (huggingface/trl#6401)",
                 "leave it out: transformers generates",
             )
+        if option == "resume_from_checkpoint" and value:
+            raise RecipeError(
+                f"'{where}.resume_from_checkpoint'",
+                "rlperc does not resume a run yet, and transformers' trainer takes no notice of this option",
+                f"model: {{name: {value}}}, to begin from those weights",
+            )
         if option in ("fsdp", "deepspeed") and value:
             raise RecipeError(
                 f"'{where}.{option}'",

@@ -8,6 +8,7 @@ from typing import Any
 
 from rlperc.errors import RecipeError
 from rlperc.recipe.batches import group_size
+from rlperc.recipe.credit import Sum
 from rlperc.recipe.part import is_never
 from rlperc.recipe.schema import RL_KINDS, Evaluate, Recipe, RewardUse, Stage
 from rlperc.reward.contract import Reward
@@ -51,6 +52,12 @@ def trl_rewards(recipe: Recipe, stage: str | None = None) -> tuple[list[TrlRewar
                 "it asks the training model, which only that lends",
                 "another reward",
             )
+    if found.blend != Sum():
+        raise RecipeError(
+            f"the rewards of the stage '{found.name}' outside `rlperc train`",
+            f"its blend ({found.blend.mode}, with its options) is rlperc's trainer's; TRL's own has the weighted sum",
+            "blend: {mode: sum} without options",
+        )
     return trl_functions(loaded, recipe, found), [_fixed(one) for one in loaded]
 
 

@@ -54,9 +54,7 @@ def sum_then_normalize(rewards: Tensor, weights: Tensor, group_size: int, scale:
     """
     rewards, weights = _counted(rewards, weights)
     unscored = rewards.isnan().all(1)
-    # A reward without an opinion on one completion sides with the group's mean, so that the sum takes no side.
-    neutral = _group_mean(rewards, group_size).nan_to_num(0.0)
-    total = (torch.where(rewards.isnan(), neutral, rewards) * weights).sum(1)
+    total = (without_gaps(rewards, group_size) * weights).sum(1)
     total[unscored] = torch.nan
     return normalized(total[:, None], group_size, scale, min_std)[:, 0].nan_to_num(0.0)
 
@@ -205,6 +203,11 @@ def without_spread(rewards: Tensor, group_size: int) -> Tensor:
     groups = rewards.view(-1, group_size, rewards.size(1))
     high = groups.nan_to_num(-torch.inf).amax(1)
     return ~(high > groups.nan_to_num(torch.inf).amin(1))
+
+
+def without_gaps(rewards: Tensor, group_size: int) -> Tensor:
+    """Where a reward has no opinion, its group's mean, so that a sum takes no side; 0 where it has none on the group."""
+    return torch.where(rewards.isnan(), _group_mean(rewards, group_size).nan_to_num(0.0), rewards)
 
 
 def _counted(rewards: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:

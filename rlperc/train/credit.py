@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rlperc.recipe.credit import Blend, GateFailed, GatePrompt, NormalizeThenSum, PenalizeSpan, Spans
+from rlperc.recipe.credit import Blend, GateFailed, GatePrompt, NormalizeThenSum, Spans
 from rlperc.recipe.part import Scheduled, is_never, value_at
 from rlperc.recipe.rewards import LoadedReward
 from rlperc.train.blend import (
@@ -19,6 +19,7 @@ from rlperc.train.blend import (
     gate_prompt,
     normalize_then_sum,
     sum_then_normalize,
+    without_spread,
 )
 
 
@@ -44,6 +45,16 @@ class Credit:
         share = {"perception": alpha, "outcome": 1 - alpha}
         return [weight * share.get(channel.credits, 1.0) for weight, channel in zip(weights, self.channels, strict=True)]
 
+    def knobs_at(self, progress: float) -> dict[str, float]:
+        """The blend's own numbers that may follow a schedule, where it has them."""
+        names = ("alpha", "protect", "punish", "penalty")
+        return {n: value_at(getattr(self.blend, n), progress) for n in names if getattr(self.blend, n, None) is not None}
+
+    def silent_groups(self, rewards: Tensor, group_size: int, progress: float) -> Tensor:
+        """Which groups teach nothing now: no reward that weighs anything differs. Shape: (B / group_size,), boolean."""
+        counted = [k for k, weight in enumerate(self.weights_at(progress)) if weight]
+        return without_spread(rewards[:, counted], group_size).all(1)
+
     def advantages(self, rewards: Tensor, present: Tensor | None, group_size: int, scale: Scale, progress: float) -> Tensor:
         """Blend the rewards of all processes; see `rlperc.train.blend` for the shapes.
 
@@ -64,7 +75,8 @@ class Credit:
         match blend:
             case NormalizeThenSum():
                 return normalize_then_sum(rewards, weights, group_size, blend.min_std)
-            case Spans() if present is not None:
+            case Spans():
+                assert present is not None  # noqa: S101 - the trainer's business, not the user's
                 return by_span(rewards, weights, channels, present, group_size, scale, blend.min_std, blend.outcome_on)
             case GateFailed():
                 return gate_failed(
@@ -82,10 +94,6 @@ class Credit:
                 return gate_prompt(rewards, weights, channels, group_size, scale, blend.min_std, blend.cap)
             case _:
                 return sum_then_normalize(rewards, weights, group_size, scale, blend.min_std)
-
-    def penalty_at(self, progress: float) -> float | None:
-        """The share of |A| that marked tokens lose, or None where the blend does not ask for marks."""
-        return value_at(self.blend.penalty, progress) if isinstance(self.blend, PenalizeSpan) else None
 
 
 def bind(blend: Blend, loaded: Sequence[LoadedReward]) -> Credit:

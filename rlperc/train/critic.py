@@ -1,7 +1,7 @@
 """PPO's critic: a value head on the policy's last hidden state, or on that of a backbone of its own.
 
 It hangs on the policy as a submodule, so that one optimizer, DDP and ZeRO know of it, and runs inside the policy's
-forward, so that their hooks see it. What leaves training, a saved policy or the weights sent to vLLM, is without it.
+forward, so that their hooks see it. What leaves training, a saved policy and the weights sent to vLLM, is without it.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class ValuedOutput(FusedCausalLMOutput):
 
 
 def attach_critic(policy: Any, trunk: nn.Module | None) -> None:
-    """Give a policy a critic, and let its fused forward (`trl.trainer.utils.add_fused_lm_head`) return values.
+    """Give a policy a critic, and let its fused forward (`trl.trainer.utils.add_fused_lm_head`) return values when asked to.
 
     Args:
         policy: a model that TRL's trainer has patched, without wrappers of peft.
@@ -64,13 +64,13 @@ def attach_critic(policy: Any, trunk: nn.Module | None) -> None:
     scored = policy.forward
 
     @functools.wraps(type(policy).forward)
-    def forward(self: Any, *args: Any, fused_lm_head: bool = False, **kwargs: Any) -> Any:
-        if not fused_lm_head:
+    def forward(self: Any, *args: Any, state_values: bool = False, **kwargs: Any) -> Any:
+        if not state_values:
             return scored(*args, **kwargs)
         with _last_hidden_states(self.base_model) as seen:
-            outputs = scored(*args, fused_lm_head=True, **kwargs)
+            outputs = scored(*args, **kwargs)
         if self.critic.trunk is not None:
-            inputs = {name: value for name, value in kwargs.items() if name not in ("labels", "shift_labels")}
+            inputs = {name: value for name, value in kwargs.items() if name not in ("labels", "fused_lm_head")}
             seen = [self.critic.trunk(*args, **inputs, use_cache=False).last_hidden_state]
         return ValuedOutput(**outputs, state_values=self.critic(seen[0][:, :-1]))
 
@@ -88,7 +88,7 @@ def _last_hidden_states(backbone: nn.Module) -> Iterator[list[Tensor]]:
 
 
 class Valued:
-    """A policy whose values are kept: called in its place, it passes on what TRL asks of it."""
+    """A policy whose values are kept: called in its place, it passes on what TRL asks of it, and asks for values too."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
@@ -96,7 +96,7 @@ class Valued:
 
     def __call__(self, **kwargs: Any) -> Any:
         """The model's outputs."""
-        outputs = self.model(**kwargs)
+        outputs = self.model(**kwargs, state_values=True)
         self._seen.append(outputs.state_values)
         return outputs
 
@@ -120,6 +120,12 @@ def parted(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tenso
     critic = {name: name.split(".").index(CRITIC) for name in state if CRITIC in name.split(".")}
     own = {".".join(name.split(".")[place + 1 :]): state[name] for name, place in critic.items()}
     return {name: value for name, value in state.items() if name not in critic}, own
+
+
+def keep_from_vllm(generation: Any) -> None:
+    """Let TRL's `VLLMGeneration` send the policy's weights alone; every process still takes part in gathering them all."""
+    every = generation._iter_named_params
+    generation._iter_named_params = lambda: ((name, value) for name, value in every() if CRITIC not in name.split("."))
 
 
 def save_critic(state: dict[str, Tensor], folder: Path) -> None:

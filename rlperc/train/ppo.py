@@ -17,12 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from trl import GRPOTrainer
+from trl.models.utils import disable_gradient_checkpointing
 
 from rlperc.recipe.credit import Ppo, Spans
-from rlperc.train.blend import REACHES
+from rlperc.train.blend import REACHES, without_gaps
 from rlperc.train.critic import (
     Valued,
     attach_critic,
+    keep_from_vllm,
     load_critic,
     own_learning_rate,
     parted,
@@ -48,6 +50,8 @@ class RlpercPPOTrainer(RlpercGRPOTrainer):
         self.ppo = ppo
         self.policy = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
         attach_critic(self.policy, trunk)
+        if self.use_vllm:
+            keep_from_vllm(self.vllm_generation)
 
     @property
     def per_token(self) -> bool:
@@ -73,7 +77,8 @@ class RlpercPPOTrainer(RlpercGRPOTrainer):
     def _paid(self, mask: Tensor, regions: Tensor | None) -> Tensor:
         """What each token is paid: all at the last one, or in span mode at the end of the span that a reward credits."""
         active, count = self.credit.active, len(mask)
-        mine = self._without_gaps(self._rewards)[self.accelerator.process_index * count :][:count, active].nan_to_num(0.0)
+        everyone = without_gaps(self._rewards, self.num_generations)
+        mine = everyone[self.accelerator.process_index * count :][:count, active]
         places = []
         for k in active:
             reaches = REACHES[self.credit.channels[k].credits]
@@ -87,7 +92,7 @@ class RlpercPPOTrainer(RlpercGRPOTrainer):
         policy = Valued(self.model)
         takes = inspect.signature(GRPOTrainer._get_per_token_logps_and_entropies).parameters
         width = output["completion_ids"].size(1)
-        with torch.no_grad():
+        with torch.no_grad(), disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs):
             logps, _, _ = self._get_per_token_logps_and_entropies(
                 policy,
                 torch.cat([output["prompt_ids"], output["completion_ids"]], dim=1),
@@ -135,7 +140,7 @@ class RlpercPPOTrainer(RlpercGRPOTrainer):
             self._metrics["train"]["ppo/explained_variance"].append(1 - (left - off**2 / count) / spread)
 
     def drop_critic(self) -> None:
-        """Leave the policy as PPO found it."""
+        """Take the critic off the policy."""
         del self.policy.critic
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:

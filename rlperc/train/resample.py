@@ -90,8 +90,13 @@ def fill(old: Drawn, new: Drawn, places: list[list[int]], alive: Tensor, group_s
         generated=generated,
         rewards=rewards.view_as(old.rewards),
         marks=moved(old.marks, new.marks),
-        columns={name: moved(values, new.columns[name]) for name, values in old.columns.items()},
+        columns={name: moved(_column(old, name), _column(new, name)) for name in {**old.columns, **new.columns}},
     )
+
+
+def _column(drawn: Drawn, name: str) -> list[Any]:
+    """What a reward logged; Nones where it logged nothing this time."""
+    return drawn.columns.get(name) or [None] * len(drawn.rows)
 
 
 def draw_rows(count: int, available: int, seed: Sequence[int]) -> list[int]:
@@ -108,13 +113,13 @@ def draw_alive(
     sharing: Sharing,
     seed: Sequence[int],
 ) -> tuple[Drawn, int]:
-    """Draw completions, and again for other rows in the place of groups that teach nothing.
+    """Draw completions, and again for rows drawn at random in the place of groups that teach nothing.
 
     Args:
         rows: of this process, each as often as its group is large.
         draw: completes and scores rows.
         dead: which groups teach nothing, from the rewards of all processes.
-        available: the rows to draw others from.
+        available: the rows to draw from.
         rounds: at most; groups that are still dead then stay.
         sharing: how the groups lie among the processes.
         seed: the same gives the same rows.
@@ -128,7 +133,7 @@ def draw_alive(
         if not count:
             break
         chosen = draw_rows(count, len(available), (*seed, sharing.process, round_))
-        fresh = draw([available[i] for i in chosen for _ in range(sharing.group_size)])
+        fresh = draw([dict(row) for row in map(available.__getitem__, chosen) for _ in range(sharing.group_size)])
         drawn = fill(drawn, fresh, places, ~dead(fresh.rewards), sharing.group_size, sharing.process)
         again += len(fresh.rows)
     return drawn, again

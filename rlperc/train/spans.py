@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rlperc.errors import RewardError
-from rlperc.train.tokens import REGIONS, Decode, region_of_tokens, token_range
+from rlperc.train.tokens import REGIONS, Decode, Prefixes, region_of_tokens
 from rlperc.words.response import Tags
 
 Ranges = Sequence[tuple[int, int]]
@@ -55,14 +55,18 @@ def mark_tensor(
     """
     marked = torch.zeros(len(completion_ids), width, dtype=torch.bool)
     for row, (ids, text, ranges) in enumerate(zip(completion_ids, texts, marks, strict=True)):
-        if ranges and decode(ids) != text:
+        if not ranges:
+            continue
+        prefixes = Prefixes(ids, decode)
+        if prefixes.text != text:
             raise RewardError(
                 "blend: {mode: penalize_span}",
-                "the tokenizer's response template parts a completion, so that marks on its text have no place among its tokens",
-                "a chat template without one, or another mode",
+                "the rewards saw another text than the tokens decode to, as under a tokenizer with a response template, so that"
+                " what they marked has no place among the tokens",
+                "a tokenizer without one, or another mode",
             )
         for start, end in ranges:
-            marked[row, list(token_range(ids, decode, start, end))] = True
+            marked[row, list(prefixes.token_range(start, end))] = True
     return marked
 
 

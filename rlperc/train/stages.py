@@ -93,7 +93,8 @@ def _rl_trainer(
     loaded = load_rewards(stage)
     trunk = None
     if stage.ppo is not None and stage.ppo.trunk == "own":
-        trunk = load_model(model.name_or_path, stage.model)[0].base_model
+        whole = stage.model.model_copy(update={"freeze": []})
+        trunk = load_model(model.name_or_path, whole)[0].base_model
     return rl_trainer(
         model,
         processor,

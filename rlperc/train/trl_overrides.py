@@ -24,7 +24,7 @@ from rlperc.recipe.credit import PER_TOKEN
 from rlperc.recipe.sizes import with_sizes
 from rlperc.reward.trl import TrlReward
 from rlperc.score.coupling import Coupling
-from rlperc.train.blend import on_tokens, penalize_span, without_spread
+from rlperc.train.blend import on_tokens, penalize_span, without_gaps, without_spread
 from rlperc.train.credit import Credit
 from rlperc.train.resample import Drawn, Sharing, draw_alive
 from rlperc.train.scorer import ModelScorer
@@ -61,8 +61,6 @@ class Rewarded(_Host):
                 function.scorer = scorer
         rewards: Tensor = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
         self.reward_weights = torch.tensor(self.credit.weights_at(self.progress), dtype=torch.float32)
-        if self.model.training:
-            self._watch(rewards)
         return rewards
 
     def _scorer(self, inputs: list[dict[str, Any]], completion_ids: list[list[int]]) -> ModelScorer:
@@ -70,25 +68,22 @@ class Rewarded(_Host):
         size = self.args.per_device_train_batch_size
         return ModelScorer(self.model, self.processing_class, prompts, completion_ids, self.tags, size, self.chat_template_kwargs)
 
-    def _without_gaps(self, rewards: Tensor) -> Tensor:
-        """Where a reward has no opinion, the mean of its group.
-
-        TRL sums a NaN as 0, which would hold our fault against the completion; the mean of the group holds nothing
-        against anyone. Where the whole group is NaN, the row is not the reward's, and 0 for all changes nothing.
-        """
-        groups = rewards.view(-1, self.num_generations, rewards.size(1))
-        means = groups.nanmean(dim=1, keepdim=True).expand_as(groups)
-        return torch.where(groups.isnan(), means, groups).view_as(rewards)
-
     def _watch(self, rewards: Tensor) -> None:
+        """Log how the rewards of all processes move together, where they do not move, and what they weigh."""
         metrics, names = self._metrics["train"], self.coupling.names
         correlations = self.coupling.add(rewards.double().cpu().numpy(), self.num_generations)
         for i, left in enumerate(names):
             for j, right in enumerate(names[:i]):
                 if not math.isnan(correlations[i, j]):
                     metrics[f"coupling/{right}/{left}"].append(correlations[i, j])
-        for name, weight in zip(names, self.credit.weights_at(self.progress), strict=True):
+        flat = without_spread(rewards, self.num_generations).float().mean(0).tolist()
+        for name, weight, share in zip(names, self.credit.weights_at(self.progress), flat, strict=True):
             metrics[f"blend/weight/{name}"].append(weight)
+            metrics[f"blend/zero_spread/{name}"].append(share)
+        silent = self.credit.silent_groups(rewards, self.num_generations, self.progress)
+        metrics["blend/zero_spread"].append(silent.float().mean().item())
+        for name, value in self.credit.knobs_at(self.progress).items():
+            metrics[f"blend/{name}"].append(value)
 
 
 class RlpercRLOOTrainer(Rewarded, RLOOTrainer):
@@ -97,7 +92,10 @@ class RlpercRLOOTrainer(Rewarded, RLOOTrainer):
     kind = "rloo"
 
     def _calculate_rewards(self, *args: Any) -> Tensor:
-        return self._without_gaps(super()._calculate_rewards(*args))
+        rewards = super()._calculate_rewards(*args)
+        self._watch(rewards)
+        # TRL sums a NaN as 0, which would hold our fault against the completion.
+        return without_gaps(rewards, self.num_generations)
 
 
 class RlpercGRPOTrainer(Rewarded, GRPOTrainer):
@@ -121,8 +119,8 @@ class RlpercGRPOTrainer(Rewarded, GRPOTrainer):
             self._rewards, self._marks = self._held.rewards, self._held.marks
             self._pending_extra_logs.update(self._held.columns)
             self._held = None
-        self._count_groups()
-        return self._without_gaps(self._rewards)
+        self._watch(self._rewards)
+        return self._rewards
 
     def _generate(self, prompts: list[Any]) -> Any:
         return super()._generate(prompts) if self._held is None else self._held.generated
@@ -153,7 +151,7 @@ class RlpercGRPOTrainer(Rewarded, GRPOTrainer):
         mine = everyone[self.accelerator.process_index * count :][:count]
         if mine.dim() == 2 and regions is not None:
             return on_tokens(mine, regions)
-        penalty = self.credit.penalty_at(self.progress)
+        penalty = self.credit.knobs_at(self.progress).get("penalty")
         if penalty is None:
             return mine
         wrong = mark_tensor(self._completion_ids, self._decode, self._texts, self._marks, mask.size(1))
@@ -171,20 +169,12 @@ class RlpercGRPOTrainer(Rewarded, GRPOTrainer):
         marking = [function.wrong for function in trained if isinstance(function, TrlReward) and function.reward.marks]
         return [[one for wrong in marking for one in wrong[row]] for row in range(count)]
 
-    def _count_groups(self) -> None:
-        metrics = self._metrics["train"]
-        flat = without_spread(self._rewards, self.num_generations)
-        for name, share in zip(self.coupling.names, flat.float().mean(0).tolist(), strict=True):
-            metrics[f"blend/zero_spread/{name}"].append(share)
-        metrics["blend/zero_spread"].append(flat[:, self.credit.active].all(1).float().mean().item())
-
     def _log_used(self, advantages: Tensor, mask: Tensor, regions: Tensor | None) -> None:
         """Put the advantages that are used into TRL's table, in the place of its own: the mean, and that of each region."""
         if regions is not None:
             for index, region in enumerate(REGIONS):
                 means = _mean_inside(advantages, mask * (regions == index))
-                values = [None if math.isnan(one) else one for one in self.accelerator.gather(means).tolist()]
-                self._logs["extra"][f"advantage/{region}"].extend(values)
+                self._logs["extra"][f"advantage/{region}"].extend(self.accelerator.gather(means).tolist())
             advantages = _mean_inside(advantages, mask).nan_to_num(0.0)
         used = self.accelerator.gather(advantages.contiguous()).tolist()
         logged = self._logs["advantages"]
@@ -197,7 +187,9 @@ class RlpercGRPOTrainer(Rewarded, GRPOTrainer):
     def _resampled(self, rows: list[dict[str, Any]]) -> Drawn:
         """Draw completions, and again for other prompts in the place of groups that teach nothing, some rounds at most."""
         sharing = Sharing(self.num_generations, self.accelerator.num_processes, self.accelerator.process_index)
-        seed = (self.args.seed, self.state.global_step, self._step)
+        # TRL's own count of micro-batches begins at 0 again when a run is resumed.
+        within = self._step % self.args.gradient_accumulation_steps
+        seed = (self.args.seed, self.state.global_step, within)
         drawn, again = draw_alive(rows, self._draw, self._dead, self.train_dataset, self.credit.blend.resample, sharing, seed)
         self._metrics["train"]["blend/drawn_again"].append(again / len(rows))
         return drawn
@@ -212,7 +204,7 @@ class RlpercGRPOTrainer(Rewarded, GRPOTrainer):
         return Drawn(rows, generated, rewards, self._union_of_marks(len(rows)), columns)
 
     def _dead(self, rewards: Tensor) -> Tensor:
-        return without_spread(rewards[:, self.credit.active], self.num_generations).all(1)
+        return self.credit.silent_groups(rewards, self.num_generations, self.progress)
 
 
 def _with_images(row: dict[str, Any]) -> list[dict[str, Any]]:

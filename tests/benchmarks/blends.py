@@ -27,7 +27,20 @@ ARMS = {
     "gate_failed": ["stages.reason.blend.mode=gate_failed", "train.scale_rewards=none"],
     "gate_prompt": ["stages.reason.blend.mode=gate_prompt"],
     "penalize_span": ["stages.reason.blend.mode=penalize_span"],
-    "ppo": ["stages.reason.kind=ppo", "stages.reason.ppo.critic_learning_rate=3e-3", "stages.reason.ppo.lam=1.0"],
+    # As many responses, of 192 prompts instead of 24; both settings of the critic were chosen on seed 100.
+    "ppo": [
+        "stages.reason.kind=ppo",
+        "stages.reason.train.num_generations=1",
+        "stages.reason.data.rows=5760",
+        "stages.reason.ppo.critic_learning_rate=1e-3",
+        "stages.reason.ppo.lam=1.0",
+    ],
+    "ppo in groups of 8": [
+        "stages.reason.kind=ppo",
+        "stages.reason.ppo.critic_learning_rate=1e-3",
+        "stages.reason.ppo.lam=1.0",
+    ],
+    "outcome alone, 3 times the steps": [OUTCOME_ALONE, "stages.reason.train.max_steps=90", "stages.reason.data.rows=2160"],
 }
 MEASURES = ("a", "a_p", "a_r")
 # Fixed before any blend was run on it: 9 digits instead of 4, sums of up to 9 of them, an outcome that is wrong for 1 in 5.
@@ -61,7 +74,7 @@ def main() -> None:
     for seed in options.seeds:
         start = warm_start(out / f"warm-{seed}", seed, setting["warm"])
         for arm in arms:
-            folder = out / f"{arm.replace(' ', '-')}-{seed}"
+            folder = out / f"{arm.replace(',', '').replace(' ', '-')}-{seed}"
             overrides = [f"seed={seed}", f"model.name={start}", *setting["rl"], *ARMS[arm]]
             found[arm, seed] = run(HERE / "blends.yaml", folder, overrides)
     show(found, arms, options.seeds)
