@@ -66,7 +66,8 @@ class RlpercPPOTrainer(RlpercGRPOTrainer):
         if ppo.kl_in == "reward" and reference is not None:
             difference = (output.get("old_per_token_logps", logps) - reference) * mask
             paid = paid - self.beta * difference
-            self._log_mean("kl", difference, mask)
+            count, total, _ = self.accelerator.reduce(moments(difference, mask), reduction="sum").tolist()
+            self._metrics["train"]["kl"].append(total / max(1, count))
         advantages, returns = gae(paid, values, mask, ppo.gamma, ppo.lam)
         output["old_values"], output["returns"] = values, returns
         if not ppo.whiten_advantages:
@@ -112,9 +113,7 @@ class RlpercPPOTrainer(RlpercGRPOTrainer):
         # The mean over the tokens of an optimizer step, as TRL has it for the policy's loss ("dapo").
         tokens = inputs["num_items_in_batch"].clamp(min=1) / self.accelerator.num_processes
         tokens = tokens * self.current_gradient_accumulation_steps / self.args.steps_per_generation
-        self._log_mean("ppo/value_loss", losses.detach(), mask)
-        self._log_mean("ppo/value_clipped", clipped.float(), mask)
-        self._log_explained(inputs["returns"], values.detach(), mask)
+        self._log_critic(losses.detach(), clipped.float(), inputs["returns"], values.detach(), mask)
         return loss + self.ppo.vf_coef * (losses * mask).sum() / tokens
 
     @contextmanager
@@ -127,17 +126,20 @@ class RlpercPPOTrainer(RlpercGRPOTrainer):
         finally:
             self.beta = beta
 
-    def _log_mean(self, name: str, values: Tensor, mask: Tensor) -> None:
-        count, total, _ = self.accelerator.reduce(moments(values, mask), reduction="sum").tolist()
-        self._metrics["train"][name].append(total / max(1, count))
+    def _log_critic(self, losses: Tensor, clipped: Tensor, returns: Tensor, values: Tensor, mask: Tensor) -> None:
+        """Means over all processes, and the share of the returns' variance that the values explain.
 
-    def _log_explained(self, returns: Tensor, values: Tensor, mask: Tensor) -> None:
-        """Share of the returns' variance that the values explain; below 0 where they are worse than a constant."""
-        parts = torch.stack([moments(returns, mask), moments(returns - values, mask)])
-        (count, total, squares), (_, off, left) = self.accelerator.reduce(parts, reduction="sum").tolist()
-        spread = squares - total**2 / max(1, count)
+        That is below 0 where they are worse than a constant.
+        """
+        parts = torch.stack([moments(one, mask) for one in (losses, clipped, returns, returns - values)])
+        found = self.accelerator.reduce(parts, reduction="sum").tolist()
+        (count, loss, _), (_, held, _), (_, total, squares), (_, off, left) = found
+        count = max(1.0, count)
+        metrics, spread = self._metrics["train"], squares - total**2 / count
+        metrics["ppo/value_loss"].append(loss / count)
+        metrics["ppo/value_clipped"].append(held / count)
         if spread > 0:
-            self._metrics["train"]["ppo/explained_variance"].append(1 - (left - off**2 / count) / spread)
+            metrics["ppo/explained_variance"].append(1 - (left - off**2 / count) / spread)
 
     def drop_critic(self) -> None:
         """Take the critic off the policy."""

@@ -22,6 +22,8 @@ OUTCOME_ALONE = "rewards.perception_cells.weight=0"
 ARMS = {
     "outcome alone": [OUTCOME_ALONE],
     "sum": [],
+    # The modes that normalise each reward weigh perception more: is that all they do?
+    "sum, perception 4 times": ["rewards.perception_cells.weight=4"],
     "normalize_then_sum": ["stages.reason.blend.mode=normalize_then_sum"],
     "span": ["stages.reason.blend.mode=span"],
     "gate_failed": ["stages.reason.blend.mode=gate_failed", "train.scale_rewards=none"],
