@@ -93,6 +93,7 @@ class Run:
             "curve": [],
             "coupling": {},
             "rewards": {},
+            "zero_spread": {},
             "stage_seconds": {},
         }
         self.examiner = Examiner(recipe, recipe.evaluate) if recipe.evaluate else None
@@ -165,13 +166,15 @@ class Run:
         target = self.folder.model if stage is self.recipe.stages[-1] else self.folder.stage(stage.name) / "model"
         if self.folder.writes:
             save_model(trained.model, processor, target)
-        coupling, tallies = trained.coupling, trained.tallies
+        coupling, tallies, zero_spread = trained.coupling, trained.tallies, trained.zero_spread
         del model, trained
         release()
         self.state.wait_for_everyone()
         if coupling is not None:
             self._record_coupling(stage, coupling)
             self._record_tallies(stage, tallies)
+        if zero_spread is not None:
+            self._record_spread(stage, zero_spread)
         self.summary["stage_seconds"][stage.name] = time.monotonic() - began
         self._save()
         return target
@@ -219,6 +222,11 @@ class Run:
         for name, tally in tallies.items():
             if not tally["counts"].get("value"):
                 self.say(f"warning: the reward '{name}' scored nothing in '{stage.name}': {dict(tally['counts'])}")
+
+    def _record_spread(self, stage: Stage, zero_spread: float) -> None:
+        self.summary["zero_spread"][stage.name] = zero_spread
+        if zero_spread == 1 and stage.kind != "ppo":
+            self.say(f"warning: in '{stage.name}' no group had rewards that differ, so that it learned nothing from them")
 
     def _save(self) -> None:
         self.summary |= {"seconds": time.monotonic() - self.began, "peak_memory_mib": peak_memory()}

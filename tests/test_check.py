@@ -1,7 +1,9 @@
 """What `rlperc check` finds before a model loads. Every message has its three beats, and torch is never imported."""
 
 import dataclasses
+import inspect
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +13,11 @@ from launch import QUICKSTART
 from PIL import Image
 
 from rlperc.cli import main
+from rlperc.errors import RecipeError
 from rlperc.recipe.batches import TRL_DEFAULTS
-from rlperc.recipe.options import OWNED, fits, option_types
+from rlperc.recipe.check import check_recipe
+from rlperc.recipe.load import load_recipe
+from rlperc.recipe.options import CHOICES, OWNED, fits, option_types
 from rlperc.recipe.schema import RL_KINDS
 
 
@@ -236,3 +241,32 @@ def test_light_commands_never_import_torch(arguments: list[str]) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_words_of_trl_s_loss_are_those_of_its_source() -> None:
+    from trl import GRPOTrainer
+
+    source = inspect.getsource(GRPOTrainer)
+    losses = {word for words in re.findall(r"self\.loss_type in \[([^\]]*)\]", source) for word in re.findall(r'"(\w+)"', words)}
+    assert losses | set(re.findall(r'self\.loss_type == "(\w+)"', source)) == set(CHOICES["loss_type"])
+    levels = set(re.findall(r'self\.importance_sampling_level == "(\w+)"', source))
+    assert levels == set(CHOICES["importance_sampling_level"])
+    assert "Must be one of 'batch', 'group', or 'none'." in source
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "instead"),
+    [
+        ("loss_type", "dapoo", "did you mean 'dapo'?"),
+        ("importance_sampling_level", "sequences", "did you mean 'sequence'?"),
+        ("scale_rewards", "std", "one of: batch, group, none"),
+        ("gamma", "0.9", "ppo: {gamma: …}"),
+        ("blend", "{mode: span}", "blend: …, beside `train:`"),
+        ("generation_batch_size", "100", "generation_batch_size: 192"),
+        ("steps_per_generation", "0", "1 or more"),
+    ],
+)
+def test_what_trl_would_refuse_after_the_model_has_loaded(option: str, value: str, instead: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        check_recipe(load_recipe(QUICKSTART, f"stages.reason.train.{option}={value}"))
+    assert instead in caught.value.instead

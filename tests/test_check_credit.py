@@ -276,7 +276,9 @@ def test_what_scales_in_its_own_way(line: str, why: str, instead: str, scale: st
 @pytest.mark.parametrize("beta", [(), ("train.beta=0",), ("train.beta=0.0",)])
 def test_a_kl_that_weighs_nothing_cannot_be_paid(beta: tuple[str, ...]) -> None:
     error = refused("kind=ppo", "ppo.kl_in=reward", *beta)
-    holds(error, "stages.reason.ppo.kl_in: reward", "the KL's weight is 0", "train: {beta: 0.05}, or kl_in: loss")
+    holds(
+        error, "stages.reason.ppo.kl_in: reward", "the KL's weight, beta, is not above 0", "train: {beta: 0.05}, or kl_in: loss"
+    )
 
 
 SKIPS = "rewards=[{use: answer_number, on_error: skip}]"

@@ -90,7 +90,7 @@ def test_what_may_be_marked(wrong: Any) -> None:
 @pytest.mark.parametrize(
     ("wrong", "why"),
     [
-        (((0, 5),), r"it marked (0, 5) as wrong, which is no (start, end) in a text of 4 characters"),
+        (((0, 5),), r"it marked (0, 5) as wrong, which is no (start, end) with 0 <= start < end <= 4"),
         (((-1, 2),), "it marked (-1, 2) as wrong"),
         (((2, 2),), "it marked (2, 2) as wrong"),
         (((3, 1),), "it marked (3, 1) as wrong"),

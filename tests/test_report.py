@@ -24,7 +24,7 @@ def test_the_page_stands_alone(run: RunFolder) -> None:
     links = re.findall(r"""(?:src|href)=["']([^"']+)""", page)
     assert all(link.startswith(("data:", "#")) for link in links)
     assert page.count("data:image/png;base64,") == 6
-    assert page.count("<svg") == 4  # the curve, two losses, the rewards
+    assert page.count("<svg") == 5  # the curve, two losses, the rewards, groups without spread
     assert "perception_cells" in page
 
 

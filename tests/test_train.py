@@ -34,6 +34,7 @@ def test_a_run_leaves_everything_behind(short_run: Path) -> None:
     assert [point["step"] for point in summary["curve"]] == [0, 1, 2]
     assert set(summary["stage_seconds"]) == {"see", "warm", "reason"}
     assert summary["peak_memory_mib"] > 100
+    assert 0 <= summary["zero_spread"]["reason"] <= 1
     assert json.loads((short_run / "versions.json").read_text())["trl"] == "1.16.0"
     assert len(summary["samples"]) == 6
     assert (short_run / summary["samples"][0]["images"][0]).is_file()
@@ -223,3 +224,11 @@ def test_two_processes(tmp_path: Path) -> None:
     table = pyarrow.parquet.read_table(run / "stages" / "reason" / "completions" / "completions_00002.parquet")
     assert table.num_rows == 32
     AutoModelForImageTextToText.from_pretrained(run / "model")
+
+
+def test_a_run_that_learned_nothing_says_so(tmp_path: Path) -> None:
+    options = [*SHORT, "evaluate=null", "rewards.format_tags.weight=0", "rewards.perception_cells.weight=0"]
+    done = rlperc("train", str(QUICKSTART), f"output={tmp_path / 'run'}", *options)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["zero_spread"] == {"reason": 1.0}
+    assert "in 'reason' no group had rewards that differ" in " ".join(done.stdout.split())

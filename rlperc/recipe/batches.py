@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 
 from rlperc.errors import RecipeError
@@ -27,12 +28,15 @@ def check_batches(stage: Stage, rows: int | None, processes: int | None = None) 
     """
     processes = processes or _processes()
     group, per_device, accumulation = (_whole(stage, option) for option in TRL_DEFAULTS["grpo"])
-    steps = int(stage.train.get("steps_per_generation") or accumulation)
+    steps = _steps(stage, accumulation)
     batch = responses_per_process(stage, processes) * processes
     where = f"stages.{stage.name}.train"
     if group < 2 and stage.kind != "ppo":
         kind = stage.kind.upper()
         raise RecipeError(f"{where}: num_generations: {group}", f"{kind} compares the responses of a group", "2 or more")
+    given = stage.train.get("generation_batch_size")
+    if given:
+        _check_given(stage, int(given), group, per_device * processes)
     if batch % group:
         sizes = [size for size in range(1, 4 * per_device + group) if size * processes * steps % group == 0]
         near = sorted(sorted(sizes, key=lambda size: abs(size - per_device))[:3])
@@ -51,6 +55,23 @@ def check_batches(stage: Stage, rows: int | None, processes: int | None = None) 
         )
 
 
+def _check_given(stage: Stage, batch: int, group: int, step: int) -> None:
+    """Refuse a `generation_batch_size` that TRL would."""
+    where = f"stages.{stage.name}.train"
+    if stage.train.get("steps_per_generation"):
+        raise RecipeError(
+            f"{where}: generation_batch_size: {batch} and steps_per_generation", "each says what the other is", "one of them"
+        )
+    whole = math.lcm(group, step)
+    if batch % whole:
+        near = max(whole, round(batch / whole) * whole)
+        raise RecipeError(
+            f"{where}: generation_batch_size: {batch}",
+            f"it holds whole groups of {group} and whole steps of {step} responses",
+            f"generation_batch_size: {near}",
+        )
+
+
 def group_size(stage: Stage) -> int:
     """Responses to a prompt. Raises RecipeError where it is no count."""
     return _whole(stage, "num_generations")
@@ -59,9 +80,16 @@ def group_size(stage: Stage) -> int:
 def responses_per_process(stage: Stage, processes: int | None = None) -> int:
     """Responses that each process draws for one generation. Args as in `check_batches`."""
     _, per_device, accumulation = (_whole(stage, option) for option in TRL_DEFAULTS["grpo"])
-    steps = int(stage.train.get("steps_per_generation") or accumulation)
+    steps = _steps(stage, accumulation)
     given = stage.train.get("generation_batch_size")
     return int(given) // (processes or _processes()) if given else per_device * steps
+
+
+def _steps(stage: Stage, accumulation: int) -> int:
+    steps = stage.train.get("steps_per_generation", accumulation)
+    if steps is not None and (not isinstance(steps, int) or steps < 1):
+        raise RecipeError(f"'stages.{stage.name}.train.steps_per_generation: {steps}'", "it is a count", "1 or more")
+    return steps or accumulation
 
 
 def _processes() -> int:

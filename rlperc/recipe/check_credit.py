@@ -119,10 +119,10 @@ def _check_options(stage: Stage) -> None:
             f"{what} has its own way to scale, and would ignore it",
             "leave it out" + ("; ppo: {whiten_advantages: …}" if stage.kind == "ppo" else ""),
         )
-    if stage.ppo is not None and stage.ppo.kl_in == "reward" and not stage.train.get("beta"):
+    if stage.ppo is not None and stage.ppo.kl_in == "reward" and (stage.train.get("beta") or 0.0) <= 0:
         raise RecipeError(
             f"{where}.ppo.kl_in: reward",
-            "the KL's weight is 0, so there is nothing to pay",
+            "the KL's weight, beta, is not above 0, so there is nothing to pay",
             "train: {beta: 0.05}, or kl_in: loss",
         )
 

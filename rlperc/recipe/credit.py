@@ -15,8 +15,8 @@ class _Mode(Part):
     alpha: Share | None = None
     """R = alpha * a_p + (1 - alpha) * a (arXiv 2605.29496): multiplies the weights of the rewards that credit perception by
     alpha, and of those that credit the outcome by 1 - alpha."""
-    resample: int = Field(0, ge=0)
-    """Rounds, at most, in which groups without any spread are drawn again from other prompts (DAPO, arXiv 2503.14476)."""
+    resample: int = Field(0, ge=0, strict=True)
+    """Rounds, at most, in which groups without any spread give way to prompts drawn at random (DAPO, arXiv 2503.14476)."""
     min_std: float = Field(0.0, ge=0)
     """Floor under a standard deviation that is divided by, in the reward's own units."""
 

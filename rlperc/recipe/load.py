@@ -230,8 +230,8 @@ def _explain(error: ValidationError, raw: Any, file: Path) -> RecipeError:
 
 
 EXAMPLES = {
-    **dict.fromkeys(("int_parsing", "int_type"), "a whole number"),
-    "float_parsing": "a number",
+    **dict.fromkeys(("int_parsing", "int_type", "int_from_float"), "a whole number"),
+    **dict.fromkeys(("float_parsing", "float_type"), "one number; this one takes no schedule"),
     "bool_parsing": "true or false",
     "string_type": "text",
     "list_type": "a list: [a, b]",

@@ -5,9 +5,11 @@ from __future__ import annotations
 import ast
 import functools
 import importlib.util
+from collections.abc import Iterable
 from pathlib import Path
 
 from rlperc.errors import RecipeError, did_you_mean
+from rlperc.recipe.credit import Ppo
 from rlperc.recipe.schema import Kind, Stage
 
 CONFIGS: dict[Kind, str] = {
@@ -36,6 +38,13 @@ OWNED = {
     "eval_strategy": "evaluate: {data: …, curve: {every: …}}",
 }
 
+
+# What TRL's loss looks its options up under, once a model has loaded; a test holds them against its source.
+CHOICES: dict[str, tuple[str | bool, ...]] = {
+    "loss_type": ("grpo", "bnpo", "dr_grpo", "dapo", "luspo", "cispo", "sapo", "vespo"),
+    "importance_sampling_level": ("token", "sequence"),
+    "scale_rewards": ("group", "batch", "none", True, False),
+}
 
 _SCALARS: dict[str, tuple[type, ...]] = {
     "None": (type(None),),
@@ -76,6 +85,15 @@ def fits(value: object, annotation: str) -> bool:
     return isinstance(value, allowed) and (not isinstance(value, bool) or bool in allowed)
 
 
+def _place(option: str, known: Iterable[str]) -> str:
+    """Where an option of ours belongs, or the nearest one of the host's."""
+    if option in Ppo.model_fields:
+        return f"ppo: {{{option}: …}}, beside `train:`, in a stage of kind: ppo"
+    if option in Stage.model_fields:
+        return f"{option}: …, beside `train:`"
+    return did_you_mean(option, known)
+
+
 def check_options(stage: Stage) -> list[str]:
     """Refuse options that the host does not have or that the recipe says elsewhere.
 
@@ -110,9 +128,10 @@ def check_options(stage: Stage) -> list[str]:
                 "leave it out: torchrun trains with DDP",
             )
         if known is not None and option not in known:
-            raise RecipeError(
-                f"the option '{option}' in '{where}'", f"{config} has none of that name", did_you_mean(option, known)
-            )
+            raise RecipeError(f"the option '{option}' in '{where}'", f"{config} has none of that name", _place(option, known))
+        if config == "GRPOConfig" and option in CHOICES and value not in CHOICES[option]:
+            words = [word for word in CHOICES[option] if isinstance(word, str)]
+            raise RecipeError(f"'{where}.{option}: {value}'", "TRL knows no such word", did_you_mean(str(value), words))
         if known is not None and not fits(value, known[option]):
             raise RecipeError(
                 f"'{where}.{option}: {value}'", f"{config} takes {known[option]} there", "such a value, text in quotes"

@@ -22,7 +22,9 @@ def _checked(value: Any) -> Any:
     numbers = [*points, *points.values()]
     if not points or not all(isinstance(n, int | float) and not isinstance(n, bool) and abs(n) <= LARGEST for n in numbers):
         why = "it is a number, or numbers at shares of the training"
-        raise PydanticCustomError("schedule", why, {"expected": "0.5, or {0: 1.0, 0.5: 0.2}"})
+        raise PydanticCustomError(
+            "schedule", why, {"expected": "0.5, or {0: 1.0, 0.5: 0.2}, with numbers for keys and a blank after each colon"}
+        )
     if not all(0 <= share <= 1 for share in points):
         why = "a schedule's keys are shares of the training, from 0 (its start) to 1 (its end)"
         raise PydanticCustomError("schedule", why, {"expected": "{0: 1.0, 0.5: 0.2}"})

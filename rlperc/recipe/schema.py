@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from rlperc.recipe.credit import Blend, Ppo, Sum
 from rlperc.recipe.part import Part, Scheduled
@@ -176,7 +177,8 @@ class Stage(Part):
         if given.get("kind") == "ppo":
             return {**given, "ppo": {} if given.get("ppo") is None else given["ppo"]}
         if given.get("ppo") is not None:
-            raise ValueError(f"`ppo` belongs to a stage of kind: ppo, and this one is {given.get('kind')}")
+            why = f"`ppo` belongs to a stage of kind: ppo, and this one is {given.get('kind')}"
+            raise PydanticCustomError("ppo", "{why}", {"why": why, "expected": "kind: ppo, or leave `ppo` out"})
         return given
 
     @model_validator(mode="after")

@@ -40,7 +40,7 @@ def _by_stage(entries: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
 
 
 def _training_plots(folder: RunFolder) -> dict[str, list[str]]:
-    """For each stage: its loss, or its rewards where it has any."""
+    """For each stage: its loss, or its rewards where it has any, and then what became of them as credit."""
     plots = {}
     for stage, entries in _by_stage(folder.read_metrics("train")).items():
         rewards = _lines(entries, lambda name: name.startswith("rewards/") and name.endswith("/mean"))
@@ -48,9 +48,21 @@ def _training_plots(folder: RunFolder) -> dict[str, list[str]]:
         found = [lines_plot(shorter, "mean reward")] if shorter else []
         if not found and (loss := _lines(entries, lambda name: name == "loss")):
             found = [lines_plot(loss, "loss")]
+        found += _credit_plots(entries)
         if found:
             plots[stage] = found
     return plots
+
+
+def _credit_plots(entries: list[dict[str, Any]]) -> list[str]:
+    """Groups without spread, weights where they follow a schedule, and what PPO's critic explains."""
+    flat = _lines(entries, lambda name: name.startswith("blend/zero_spread"))
+    weights = _lines(entries, lambda name: name.startswith("blend/weight/"))
+    critic = _lines(entries, lambda name: name == "ppo/explained_variance")
+    flat = {name.removeprefix("blend/zero_spread").strip("/") or "all": points for name, points in flat.items()}
+    moving = {name.split("/")[2]: points for name, points in weights.items() if len({value for _, value in points}) > 1}
+    kinds = ((flat, "share of groups without spread"), (moving, "weight"), (critic, "explained variance of the returns"))
+    return [lines_plot(lines, label) for lines, label in kinds if lines]
 
 
 def _lines(entries: list[dict[str, Any]], wanted: Any) -> dict[str, list[Point]]:

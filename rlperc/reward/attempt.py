@@ -163,7 +163,9 @@ def _held(reward: Reward, wrong: Any, length: int) -> Ranges:
             case (int(start), int(end)) if 0 <= start < end <= length:
                 ranges.append((int(start), int(end)))
             case _:
-                raise ValueError(f"it marked {_shown(one)} as wrong, which is no (start, end) in a text of {length} characters")
+                raise ValueError(
+                    f"it marked {_shown(one)} as wrong, which is no (start, end) with 0 <= start < end <= {length}, its length"
+                )
     return tuple(ranges)
 
 

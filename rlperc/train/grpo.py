@@ -27,12 +27,14 @@ from rlperc.words.response import Tags
 class Trained:
     """What a stage leaves: the model, which peft may wrap, and for an RL stage what is known of its rewards.
 
-    `tallies` holds for each reward, over all processes, how many completions came to which status, and why it failed.
+    `tallies` holds for each reward, over all processes, how many completions came to which status, and why it failed;
+    `zero_spread` is the share of groups in which no reward that weighed anything differed.
     """
 
     model: Any
     coupling: Coupling | None = None
     tallies: dict[str, dict[str, Any]] = field(default_factory=dict)
+    zero_spread: float | None = None
 
 
 class PPOConfig(GRPOConfig):
@@ -100,7 +102,9 @@ def train_rl(trainer: Any) -> Trained:
     if isinstance(trainer, RlpercPPOTrainer):
         trainer.drop_critic()
     tallies = {reward.__name__: _tally(reward) for reward in rewards}
-    return Trained(trainer.accelerator.unwrap_model(trainer.model), trainer.coupling, tallies)
+    shares = trainer.silent_shares if trainer.num_generations > 1 else []
+    zero_spread = sum(shares) / len(shares) if shares else None
+    return Trained(trainer.accelerator.unwrap_model(trainer.model), trainer.coupling, tallies, zero_spread)
 
 
 def _tally(reward: TrlReward) -> dict[str, Any]:

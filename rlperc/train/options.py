@@ -68,13 +68,13 @@ def refusals(asked: str, instead: str) -> Iterator[None]:
 
 @contextmanager
 def training(stage: str) -> Iterator[None]:
-    """What the host refuses only once it runs, such as an unknown `loss_type`, is the recipe's fault too.
+    """What the host refuses only once it runs, such as a kernel that is not installed, is the recipe's fault too.
 
-    Only a ValueError is taken for that, and its place is kept in the message.
+    Only a ValueError or an ImportError is taken for that, and its place is kept in the message.
     """
     try:
         yield
-    except ValueError as error:
+    except (ValueError, ImportError) as error:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(frame.filename).name}, line {frame.lineno}"
         raise RecipeError(f"training ({stage})", f"{error} ({where})", "options under `train:` that the host accepts") from error

@@ -42,6 +42,7 @@ class Rewarded(_Host):
         self.credit, self.tags = credit, tags
         super().__init__(**kwargs)
         self.coupling = Coupling(list(self.reward_func_names))
+        self.silent_shares: list[float] = []
         self._ours = [function for function in self.reward_funcs if isinstance(function, TrlReward)]
 
     @property
@@ -81,7 +82,8 @@ class Rewarded(_Host):
             metrics[f"blend/weight/{name}"].append(weight)
             metrics[f"blend/zero_spread/{name}"].append(share)
         silent = self.credit.silent_groups(rewards, self.num_generations, self.progress)
-        metrics["blend/zero_spread"].append(silent.float().mean().item())
+        self.silent_shares.append(silent.float().mean().item())
+        metrics["blend/zero_spread"].append(self.silent_shares[-1])
         for name, value in self.credit.knobs_at(self.progress).items():
             metrics[f"blend/{name}"].append(value)
 

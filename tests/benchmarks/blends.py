@@ -97,18 +97,27 @@ def run(recipe: str | Path, folder: Path, overrides: list[str]) -> dict:
 
 
 def show(found: dict, arms: list[str], seeds: list[int]) -> None:
-    print(f"| percent, mean (sd) over {len(seeds)} seeds | {' | '.join(MEASURES)} | gain in a over outcome alone | steps to it |")
-    print("|---|---|---|---|---|---|")
+    print(
+        f"| percent, mean (sd) over {len(seeds)} seeds | {' | '.join(MEASURES)} | `a` over outcome alone | `a` over sum | steps |"
+    )
+    print("|---|---|---|---|---|---|---|")
     before = [spread([100 * found["outcome alone", seed]["eval"]["before"][m] for seed in seeds]) for m in MEASURES]
-    print(f"| the model that enters RL | {' | '.join(before)} | | |")
+    print(f"| the model that enters RL | {' | '.join(before)} | | | |")
     for arm in arms:
-        after = {m: [100 * found[arm, seed]["eval"]["after"][m] for seed in seeds] for m in MEASURES}
-        gains = [
-            100 * (found[arm, seed]["eval"]["after"]["a"] - found["outcome alone", seed]["eval"]["after"]["a"]) for seed in seeds
-        ]
-        steps = [steps_to(found[arm, seed], found["outcome alone", seed]) for seed in seeds]
-        gained = "" if arm == "outcome alone" else f"{spread(gains, '+')} [{', '.join(f'{g:+.1f}' for g in gains)}]"
-        print(f"| {arm} | {' | '.join(spread(after[m]) for m in MEASURES)} | {gained} | {', '.join(map(str, steps))} |")
+        after = [spread([100 * found[arm, seed]["eval"]["after"][m] for seed in seeds]) for m in MEASURES]
+        over = [gains(found, arm, other, seeds) if other in arms else "" for other in ("outcome alone", "sum")]
+        steps = [str(steps_to(found[arm, seed], found["outcome alone", seed])) for seed in seeds]
+        print(f"| {arm} | {' | '.join([*after, *over])} | {', '.join(steps)} |")
+    print("\nsteps: after how many a run's curve first reaches what outcome alone ends with, on the same validation rows")
+
+
+def gains(found: dict, arm: str, other: str, seeds: list[int]) -> str:
+    """Of one arm over another, seed by seed."""
+    if arm == other:
+        return ""
+    ends = [[100 * found[one, seed]["eval"]["after"]["a"] for seed in seeds] for one in (arm, other)]
+    each = [mine - its for mine, its in zip(*ends, strict=True)]
+    return f"{spread(each, '+')} [{', '.join(f'{gain:+.1f}' for gain in each)}]"
 
 
 def steps_to(one: dict, other: dict) -> int | str:
