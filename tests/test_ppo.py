@@ -225,6 +225,7 @@ def test_one_response_for_a_prompt(start: Path, tmp_path: Path) -> None:
     trainer = make(start, tmp_path, *PPO, "stages.reason.train.num_generations=1", "stages.reason.ppo.trunk=own")
     train_rl(trainer)
     assert trainer.state.global_step == 2
+    assert not any(name.startswith("blend/zero_spread") for entry in trainer.state.log_history for name in entry)
     table = pyarrow.parquet.read_table(tmp_path / "completions" / "completions_00001.parquet").to_pylist()
     assert len({json.dumps(row["prompt"]) for row in table}) > 4  # 8 responses; in groups of 4 there were two prompts
 

@@ -102,7 +102,7 @@ def train_rl(trainer: Any) -> Trained:
     if isinstance(trainer, RlpercPPOTrainer):
         trainer.drop_critic()
     tallies = {reward.__name__: _tally(reward) for reward in rewards}
-    shares = trainer.silent_shares if trainer.num_generations > 1 else []
+    shares = trainer.silent_shares
     zero_spread = sum(shares) / len(shares) if shares else None
     return Trained(trainer.accelerator.unwrap_model(trainer.model), trainer.coupling, tallies, zero_spread)
 

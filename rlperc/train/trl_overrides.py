@@ -77,13 +77,15 @@ class Rewarded(_Host):
             for j, right in enumerate(names[:i]):
                 if not math.isnan(correlations[i, j]):
                     metrics[f"coupling/{right}/{left}"].append(correlations[i, j])
-        flat = without_spread(rewards, self.num_generations).float().mean(0).tolist()
-        for name, weight, share in zip(names, self.credit.weights_at(self.progress), flat, strict=True):
+        for name, weight in zip(names, self.credit.weights_at(self.progress), strict=True):
             metrics[f"blend/weight/{name}"].append(weight)
-            metrics[f"blend/zero_spread/{name}"].append(share)
-        silent = self.credit.silent_groups(rewards, self.num_generations, self.progress)
-        self.silent_shares.append(silent.float().mean().item())
-        metrics["blend/zero_spread"].append(self.silent_shares[-1])
+        if self.num_generations > 1:
+            flat = without_spread(rewards, self.num_generations).float().mean(0).tolist()
+            for name, share in zip(names, flat, strict=True):
+                metrics[f"blend/zero_spread/{name}"].append(share)
+            silent = self.credit.silent_groups(rewards, self.num_generations, self.progress)
+            self.silent_shares.append(silent.float().mean().item())
+            metrics["blend/zero_spread"].append(self.silent_shares[-1])
         for name, value in self.credit.knobs_at(self.progress).items():
             metrics[f"blend/{name}"].append(value)
 
