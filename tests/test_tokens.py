@@ -139,6 +139,7 @@ def test_every_token_belongs_to_the_last_region_to_open_of_those_it_writes(
         assert text[start:end] in decode(ids[tokens.start : tokens.stop])
     expected = [max([found for found, tokens in spans.items() if i in tokens], default=(0, "rest"))[1] for i in range(len(ids))]
     assert [REGIONS[region] for region in region_of_tokens(ids, decode, Tags())] == expected
+    assert [REGIONS[region] for region in region_of_tokens(ids, decode, Tags(), {})] == expected
 
 
 # Tokens that merge a tag with its neighbours, hold one byte of a letter, or nothing at all.
@@ -246,6 +247,23 @@ def test_a_region_cut_off_within_a_letter_has_its_bytes() -> None:
     regions = region_of_tokens(ids, decoding(tokenizer), Tags())
     outside = len(tokenizer.encode("8"))
     assert regions == [0] * outside + [3] * (len(ids) - outside - 2) + [0, 0]
+
+
+def test_with_known_pieces_one_decoding_is_enough() -> None:
+    tokenizer = TOKENIZERS["byte-level"]
+    ids = tokenizer.encode("<perception>[[1,2]]</perception><think>It's 1 and 2 and 3</think><answer>7</answer><eos>")
+    calls: list[int] = []
+
+    def decode(some: Sequence[int]) -> str:
+        calls.append(len(some))
+        return decoding(tokenizer)(some)
+
+    pieces: dict[int, str] = {}
+    regions = region_of_tokens(ids, decode, Tags(), pieces)
+    assert set(pieces) == set(ids)
+    calls.clear()
+    assert region_of_tokens(ids, decode, Tags(), pieces) == regions == region_of_tokens(ids, decoding(tokenizer), Tags())
+    assert calls == [len(ids)]
 
 
 @pytest.mark.parametrize("name", ["byte-level", "byte fallback, BPE", "WordPiece"])

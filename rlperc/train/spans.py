@@ -8,24 +8,34 @@ import torch
 from torch import Tensor
 
 from rlperc.errors import RewardError
-from rlperc.train.tokens import REGIONS, Decode, Prefixes, region_of_tokens
+from rlperc.train.tokens import REGIONS, Decode, Pieces, Prefixes, region_of_tokens
 from rlperc.words.response import Tags
 
 Ranges = Sequence[tuple[int, int]]
 
 
-def region_tensor(completion_ids: Sequence[list[int]], decode: Decode, tags: Tags, width: int) -> Tensor:
+def region_tensor(
+    completion_ids: Sequence[list[int]], decode: Decode, tags: Tags, width: int, pieces: Pieces | None = None
+) -> Tensor:
     """Which region each token belongs to, as indices of `REGIONS`; padding belongs to the first, the rest.
+
+    Args:
+        completion_ids: tokens of each completion.
+        decode: from tokens to text.
+        tags: the words of the regions.
+        width: of the padded batch.
+        pieces: what single tokens decode to, kept from batch to batch.
 
     Returns:
         Shape: (completions, width).
     """
     regions = torch.zeros(len(completion_ids), width, dtype=torch.long)
+    pieces = {} if pieces is None else pieces
     known: dict[tuple[int, ...], list[int]] = {}  # a group often writes the same thing twice
     for row, ids in enumerate(completion_ids):
         key = tuple(ids)
         if key not in known:
-            known[key] = region_of_tokens(ids, decode, tags)
+            known[key] = region_of_tokens(ids, decode, tags, pieces)
         regions[row, : len(ids)] = torch.tensor(known[key], dtype=torch.long)
     return regions
 
@@ -54,10 +64,11 @@ def mark_tensor(
         RewardError: a reward saw another text than the tokens decode to, so that its marks have no place there.
     """
     marked = torch.zeros(len(completion_ids), width, dtype=torch.bool)
+    pieces: Pieces = {}
     for row, (ids, text, ranges) in enumerate(zip(completion_ids, texts, marks, strict=True)):
         if not ranges:
             continue
-        prefixes = Prefixes(ids, decode)
+        prefixes = Prefixes(ids, decode, pieces)
         if prefixes.text != text:
             raise RewardError(
                 "blend: {mode: penalize_span}",

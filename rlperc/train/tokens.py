@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from math import ceil
 
 from rlperc.words.response import Tags, find_regions
 
 Decode = Callable[[Sequence[int]], str]
+Pieces = dict[int, str]
+"""What single tokens decode to, filled as it is used: one for a tokenizer spares a batch most of its decodings."""
+BROKEN = "\ufffd"
 REGIONS = ("rest", "perception", "think", "answer")
 
 
@@ -22,12 +26,25 @@ class Prefixes:
     space that a later token deletes. Its *settled* letters are those that it shares with the text from the start. Where a
     SentencePiece decoder replaces bytes, they can become fewer as tokens are added, by as much as a whole run of byte
     tokens. Among the *clean* prefixes, which decode to settled letters and then at most spaces, they do not.
+
+    Mostly a text is nothing but what its tokens write one by one (`pieces`), and then all of this is a sum of lengths.
     """
 
-    def __init__(self, ids: Sequence[int], decode: Decode) -> None:
+    def __init__(self, ids: Sequence[int], decode: Decode, pieces: Pieces | None = None) -> None:
         self.text = decode(ids)
         self._ids, self._decode = ids, decode
         self._read = {0: (0, True), len(ids): (len(self.text), True)}
+        self._lengths = None if pieces is None else self._sums(pieces)
+
+    def _sums(self, pieces: Pieces) -> list[int] | None:
+        """Letters of the first 0, 1, 2, … tokens; None where the tokens one by one write something else than together."""
+        for token in self._ids:
+            if token not in pieces:
+                pieces[token] = self._decode([token])
+        written = [pieces[token] for token in self._ids]
+        if BROKEN in self.text or "".join(written) != self.text:
+            return None
+        return [0, *accumulate(map(len, written))]
 
     def token_range(self, start: int, end: int) -> range:
         """See the function of this name."""
@@ -42,6 +59,8 @@ class Prefixes:
 
     def _needed(self, end: int) -> int:
         """The smallest number of tokens whose decoding begins with `text[:end]`."""
+        if self._lengths is not None:
+            return bisect_left(self._lengths, end)
         high = min(count for count, (letters, _) in self._read.items() if letters >= end)
         low = max((count for count, (letters, clean) in self._read.items() if clean and letters < end), default=high - 1)
         last, one_before, probes = high, low, 0
@@ -66,6 +85,8 @@ class Prefixes:
 
     def _settled(self, count: int) -> tuple[int, bool]:
         """The number of settled letters of the first `count` tokens, and whether these decode to nothing else."""
+        if self._lengths is not None:
+            return self._lengths[count], True
         if count not in self._read:
             written = self._decode(self._ids[:count])
             letters = len(written)
@@ -90,12 +111,12 @@ def token_range(ids: Sequence[int], decode: Decode, start: int, end: int) -> ran
     return Prefixes(ids, decode).token_range(start, end)
 
 
-def region_of_tokens(ids: Sequence[int], decode: Decode, tags: Tags) -> list[int]:
+def region_of_tokens(ids: Sequence[int], decode: Decode, tags: Tags, pieces: Pieces | None = None) -> list[int]:
     """For each token, the index in `REGIONS` of the region it belongs to (`find_regions`), 0 outside of all.
 
     A token in several regions, which are nested or share it at a border, belongs to the one that opens last.
     """
-    prefixes = Prefixes(ids, decode)
+    prefixes = Prefixes(ids, decode, pieces)
     regions = [0] * len(ids)
     for name, start, end in find_regions(prefixes.text, tags):
         tokens = prefixes.token_range(start, end)

@@ -109,6 +109,7 @@ class RlpercGRPOTrainer(Rewarded, GRPOTrainer):
 
     def __init__(self, **kwargs: Any) -> None:
         self._held: Drawn | None = None
+        self._pieces: dict[int, str] = {}
         super().__init__(**kwargs)
 
     def _calculate_rewards(
@@ -162,7 +163,8 @@ class RlpercGRPOTrainer(Rewarded, GRPOTrainer):
         return penalize_span(mine, wrong.to(mask.device), penalty)
 
     def _regions(self, mask: Tensor) -> Tensor:
-        return region_tensor(self._completion_ids, self._decode, self.tags, mask.size(1)).to(mask.device)
+        width = mask.size(1)
+        return region_tensor(self._completion_ids, self._decode, self.tags, width, self._pieces).to(mask.device)
 
     def _decode(self, ids: Sequence[int]) -> str:
         return str(self.processing_class.decode(ids, skip_special_tokens=True))

@@ -86,9 +86,11 @@ def row(tokenizer: PreTrainedTokenizerFast, model: torch.nn.Module, batch: list[
         decodings += 1
         return tokenizer.decode(ids, skip_special_tokens=True)
 
+    pieces: dict[int, str] = {}  # as a trainer keeps them
+
     def find() -> None:
         for ids in batch:
-            assert set(region_of_tokens(ids, decode, Tags())) == {0, 1, 2, 3}
+            assert set(region_of_tokens(ids, decode, Tags(), pieces)) == {0, 1, 2, 3}
 
     vocabulary = len(model.get_input_embeddings().weight)
     inputs = torch.randint(vocabulary // 2, vocabulary, (len(batch), len(batch[0])))  # no special tokens among them
