@@ -89,10 +89,23 @@ def test_a_blend_s_settings_reach_its_arithmetic_and_probes_do_not(blend: Any, s
     assert torch.equal(credit.advantages(probed, present, 3, scale, 0.75), expected)
 
 
-def test_only_one_mode_asks_for_marks() -> None:
-    blend = PenalizeSpan(mode="penalize_span", penalty={0.5: 1.0, 1.0: 0.0})
-    assert [Credit(blend, [], []).penalty_at(at) for at in (0, 0.5, 0.75, 1)] == [1, 1, 0.5, 0]
-    assert Credit(Sum(), [], []).penalty_at(0) is None
+def test_a_blend_says_what_its_own_numbers_are_now() -> None:
+    falling = {0.5: 1.0, 1.0: 0.0}
+    blend = PenalizeSpan(mode="penalize_span", penalty=falling, alpha=0.25)
+    knobs = [Credit(blend, [], []).knobs_at(at) for at in (0, 0.5, 0.75, 1)]
+    assert knobs == [{"alpha": 0.25, "penalty": penalty} for penalty in (1, 1, 0.5, 0)]
+    assert Credit(GateFailed(mode="gate_failed", punish=falling), [], []).knobs_at(0.75) == {"protect": 1.0, "punish": 0.5}
+    assert Credit(Sum(), [], []).knobs_at(0) == {}
+
+
+def test_a_group_is_silent_where_nothing_that_weighs_now_differs() -> None:
+    channels = [Channel("perception"), Channel("outcome")]
+    rewards = doubles([[0, 1], [1, 1], [0, 0], [0, 0]])
+    credit = Credit(Sum(alpha={0.0: 1.0, 1.0: 0.0}), channels, [1.0, 1.0])
+    assert credit.silent_groups(rewards, 2, 0.0).tolist() == [False, True]
+    assert credit.silent_groups(rewards, 2, 1.0).tolist() == [True, True]  # the perception weighs nothing any more
+    assert credit.silent_groups(rewards.flip(1), 2, 0.0).tolist() == [True, True]
+    assert credit.silent_groups(doubles([[0, NAN], [0, 1]]), 2, 1.0).tolist() == [True]
 
 
 # --- schedules -----------------------------------------------------------------------------------------------------------

@@ -170,7 +170,7 @@ def test_a_reward_that_breaks_on_what_the_model_writes(short_run: Path, tmp_path
         ({"train": ", warmup_steps: many"}, "GRPOConfig takes"),
         ({"train": ", multi_objective: 1"}, "did you mean 'multi_objective_aggregation'"),
         ({"train": ", lr_scheduler_type: zigzag"}, "zigzag"),
-        ({"train": ", loss_type: best"}, "Unknown loss type: best"),
+        ({"train": ", use_liger_kernel: true"}, "liger-kernel"),
         ({"evaluate": "report_to: wndb"}, "report_to: wndb"),
     ],
 )
