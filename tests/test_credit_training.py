@@ -3,15 +3,14 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet
 import pytest
 import torch
 from launch import QUICKSTART, SHORT, rlperc
-from trainers import make, tiny_model
-from trl import GRPOTrainer
+from trainers import make, outputs, pay, say, tiny_model
 
 GOOD = "<perception>[[1,2],[3,4]]</perception><think>1+2=3</think><answer>3</answer>"
 OTHER = "<perception>[[9,2],[3,4]]</perception><think>9+2=11</think><answer>11</answer>"
@@ -23,40 +22,8 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_model(tmp_path_factory.mktemp("start"))
 
 
-def say(monkeypatch: pytest.MonkeyPatch, texts: Sequence[str]) -> None:
-    """Let the model say these texts, in turn."""
-
-    def generate(self: GRPOTrainer, prompt_ids: list, *_: object) -> tuple:
-        tokenizer = self.processing_class.tokenizer
-        said = [texts[i % len(texts)] for i in range(len(prompt_ids))]
-        ids = [tokenizer(text, add_special_tokens=False).input_ids for text in said]
-        return [[*one, tokenizer.eos_token_id] for one in ids], None
-
-    monkeypatch.setattr(GRPOTrainer, "_generate_single_turn", generate)
-
-
-def pay(trainer: GRPOTrainer, rewards: Callable[[str, str], float]) -> None:
-    def scoring(name: str) -> Callable:
-        return lambda completions, **_: [rewards(name, one[-1]["content"]) for one in completions]
-
-    trainer.reward_funcs = [scoring(name) for name in trainer.reward_func_names]
-    trainer._ours = []
-
-
 def table(folder: Path, step: int = 1) -> list[dict]:
     return pyarrow.parquet.read_table(folder / "completions" / f"completions_{step:05d}.parquet").to_pylist()
-
-
-def outputs(trainer: GRPOTrainer) -> list[dict]:
-    seen = []
-    inner = trainer._generate_and_score_completions
-
-    def outer(inputs: list) -> dict:
-        seen.append(inner(inputs))
-        return dict(seen[-1])
-
-    trainer._generate_and_score_completions = outer
-    return seen
 
 
 ONE_STEP = "stages.reason.train.max_steps=1"

@@ -4,7 +4,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet
@@ -12,7 +12,7 @@ import pytest
 import torch
 from launch import QUICKSTART, SHORT, rlperc
 from safetensors.torch import load_file
-from trainers import make, reason_stage, tiny_model
+from trainers import make, outputs, pay, reason_stage, say, tiny_model
 from transformers import AutoModelForImageTextToText
 from trl import GRPOTrainer
 
@@ -35,37 +35,12 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_model(tmp_path_factory.mktemp("start"))
 
 
-def say(trainer: RlpercPPOTrainer, monkeypatch: pytest.MonkeyPatch, texts: Sequence[str] = TEXTS) -> None:
-    """Let the model say these texts, in turn."""
-    tokenizer = trainer.processing_class.tokenizer
-    end = tokenizer.eos_token_id
-
-    def generate(self: GRPOTrainer, prompt_ids: list, *_: object) -> tuple:
-        said = [texts[i % len(texts)] for i in range(len(prompt_ids))]
-        return [[*tokenizer(text, add_special_tokens=False).input_ids, end] for text in said], None
-
-    monkeypatch.setattr(GRPOTrainer, "_generate_single_turn", generate)
-
-
-def watch(trainer: RlpercPPOTrainer) -> list[dict]:
-    """Every step's output, as the loss will see it."""
-    seen = []
-    inner = trainer._generate_and_score_completions
-
-    def outer(inputs: list) -> dict:
-        seen.append(inner(inputs))
-        return dict(seen[-1])
-
-    trainer._generate_and_score_completions = outer
-    return seen
-
-
 def test_a_value_is_that_of_the_state_before_its_token(start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = make(start, tmp_path, *PPO, "stages.reason.train.learning_rate=0", "stages.reason.train.max_steps=1")
-    say(trainer, monkeypatch)
+    say(monkeypatch, TEXTS)
     torch.nn.init.normal_(trainer.policy.critic.head.weight)
     head = trainer.policy.critic.head.weight.detach().clone()
-    seen = watch(trainer)
+    seen = outputs(trainer)
     trainer.train()
     output = seen[0]
     ids = torch.cat([output["prompt_ids"], output["completion_ids"]], dim=1)
@@ -84,21 +59,11 @@ PLAIN = ("stages.reason.ppo.whiten_advantages=false", "stages.reason.ppo.lam=1.0
 
 def advantages_by_place(trainer: RlpercPPOTrainer, monkeypatch: pytest.MonkeyPatch) -> list[list[float]]:
     """With a critic of zeros, lambda and gamma 1: what is still to be paid at each token of the first three texts."""
-    say(trainer, monkeypatch)
-    seen = watch(trainer)
+    say(monkeypatch, TEXTS)
+    seen = outputs(trainer)
     trainer.train()
     lengths = seen[0]["completion_mask"].sum(1).tolist()
     return [row[:length].tolist() for row, length in zip(seen[0]["advantages"][:3], lengths, strict=False)]
-
-
-def pay(trainer: RlpercPPOTrainer, rewards: Callable[[str, str], float]) -> None:
-    """Other rewards, by their names and the completion's text: a random model would get nothing."""
-
-    def scoring(name: str) -> Callable:
-        return lambda completions, **_: [rewards(name, one[-1]["content"]) for one in completions]
-
-    trainer.reward_funcs = [scoring(name) for name in trainer.reward_func_names]
-    trainer._ours = []
 
 
 def fixed(name: str, _: str) -> float:
@@ -201,7 +166,7 @@ def test_the_kl_in_the_reward_is_paid_at_its_tokens(start: Path, tmp_path: Path)
     for name, parameter in trainer.model.named_parameters():
         if "lora_B" in name:  # away from the reference, which is the model without its adapters
             torch.nn.init.normal_(parameter, std=0.3)
-    seen = watch(trainer)
+    seen = outputs(trainer)
     policy = []
     inner = trainer._values
 

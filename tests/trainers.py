@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 from launch import QUICKSTART
+from trl import GRPOTrainer
 
 from rlperc.recipe.load import load_recipe
 from rlperc.recipe.rewards import load_rewards, trl_functions
@@ -61,3 +64,38 @@ def make(start: Path, folder: Path, *overrides: str) -> Any:
         ppo=stage.ppo,
         trunk=load_model(start, stage.model)[0].base_model if own else None,
     )
+
+
+def say(monkeypatch: pytest.MonkeyPatch, texts: Sequence[str]) -> None:
+    """Let the model say these texts, in turn."""
+
+    def generate(self: GRPOTrainer, prompt_ids: list, *_: object) -> tuple:
+        tokenizer = self.processing_class.tokenizer
+        said = [texts[i % len(texts)] for i in range(len(prompt_ids))]
+        ids = [tokenizer(text, add_special_tokens=False).input_ids for text in said]
+        return [[*one, tokenizer.eos_token_id] for one in ids], None
+
+    monkeypatch.setattr(GRPOTrainer, "_generate_single_turn", generate)
+
+
+def pay(trainer: GRPOTrainer, rewards: Callable[[str, str], float]) -> None:
+    """Other rewards, by their names and the completion's text: a random model would get nothing."""
+
+    def scoring(name: str) -> Callable:
+        return lambda completions, **_: [rewards(name, one[-1]["content"]) for one in completions]
+
+    trainer.reward_funcs = [scoring(name) for name in trainer.reward_func_names]
+    trainer._ours = []
+
+
+def outputs(trainer: GRPOTrainer) -> list[dict]:
+    """Every step's output, as the loss will see it, once the trainer has trained."""
+    seen = []
+    inner = trainer._generate_and_score_completions
+
+    def outer(inputs: list) -> dict:
+        seen.append(inner(inputs))
+        return dict(seen[-1])
+
+    trainer._generate_and_score_completions = outer
+    return seen
