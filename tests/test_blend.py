@@ -14,6 +14,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tensors import doubles, same
 from torch import Tensor
 from trl import GRPOTrainer
 
@@ -38,14 +39,6 @@ SCALES: tuple[Scale, ...] = get_args(Scale)
 CHANNELS = [Channel("outcome", -2, 2), Channel("perception", -2, 2), Channel("reasoning"), Channel("format")]
 EIGHTHS = st.integers(-16, 16).map(lambda n: n / 8)
 quick = settings(deadline=None, max_examples=30)
-
-
-def doubles(values: Any) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
-
-
-def same(found: Tensor, expected: Any, within: float = 1e-9) -> None:
-    torch.testing.assert_close(found, torch.as_tensor(expected, dtype=found.dtype), atol=within, rtol=0, equal_nan=True)
 
 
 @dataclass(frozen=True)

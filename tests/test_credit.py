@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
-from torch import Tensor
+from tensors import doubles, same
 
 from rlperc.recipe.credit import MODES, GateFailed, GatePrompt, NormalizeThenSum, PenalizeSpan, Spans, Sum
 from rlperc.recipe.part import Scheduled, is_never, value_at
@@ -26,14 +26,6 @@ from rlperc.train.credit import Credit
 
 NAN = math.nan
 SCALES: tuple[Scale, ...] = get_args(Scale)
-
-
-def doubles(values: Any) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
-
-
-def same(found: Tensor, expected: Any, within: float = 1e-9) -> None:
-    torch.testing.assert_close(found, torch.as_tensor(expected, dtype=found.dtype), atol=within, rtol=0, equal_nan=True)
 
 
 # --- bound to a recipe ---------------------------------------------------------------------------------------------------

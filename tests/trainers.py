@@ -11,13 +11,10 @@ from launch import QUICKSTART
 from trl import GRPOTrainer
 
 from rlperc.recipe.load import load_recipe
-from rlperc.recipe.rewards import load_rewards, trl_functions
 from rlperc.recipe.schema import Recipe, Stage, TinyModel
-from rlperc.train.credit import bind
 from rlperc.train.data import load_rows
-from rlperc.train.grpo import rl_trainer
 from rlperc.train.models import load_model
-from rlperc.train.stages import _lora, stage_config
+from rlperc.train.stages import _lora, _rl_trainer, stage_config
 from rlperc.train.tiny import save_tiny_model
 from rlperc.words.response import Tags
 
@@ -49,21 +46,8 @@ def make(start: Path, folder: Path, *overrides: str) -> Any:
     """The trainer that `rlperc train` would make for the quickstart's RL stage, from another model."""
     recipe, stage = reason_stage(*overrides)
     model, processor = load_model(start, stage.model)
-    loaded = load_rewards(stage)
-    own = stage.ppo is not None and stage.ppo.trunk == "own"
-    return rl_trainer(
-        model,
-        processor,
-        load_rows(stage.data, seed=0),
-        stage_config(recipe, stage, folder),
-        [],
-        rewards=trl_functions(loaded, recipe, stage),
-        credit=bind(stage.blend, loaded),
-        tags=recipe.tags,
-        peft_config=_lora(stage.model, model),
-        ppo=stage.ppo,
-        trunk=load_model(start, stage.model)[0].base_model if own else None,
-    )
+    rows, args = load_rows(stage.data, seed=0), stage_config(recipe, stage, folder)
+    return _rl_trainer(recipe, stage, args, model, processor, rows, [], _lora(stage.model, model))
 
 
 def say(monkeypatch: pytest.MonkeyPatch, texts: Sequence[str]) -> None:

@@ -68,10 +68,11 @@ class Credit:
         Returns:
             Advantages of completions (B,), or by region (B, S).
         """
-        rewards = rewards[:, self.active]
-        channels = [self.channels[k] for k in self.active]
-        weights = torch.tensor([self.weights_at(progress)[k] for k in self.active], dtype=rewards.dtype, device=rewards.device)
-        blend = self.blend
+        active, now = self.active, self.weights_at(progress)
+        rewards = rewards[:, active]
+        channels = [self.channels[k] for k in active]
+        weights = torch.tensor([now[k] for k in active], dtype=rewards.dtype, device=rewards.device)
+        blend, knobs = self.blend, self.knobs_at(progress)
         match blend:
             case NormalizeThenSum():
                 return normalize_then_sum(rewards, weights, group_size, blend.min_std)
@@ -86,8 +87,8 @@ class Credit:
                     group_size,
                     scale,
                     blend.min_std,
-                    value_at(blend.protect, progress),
-                    value_at(blend.punish, progress),
+                    knobs["protect"],
+                    knobs["punish"],
                     blend.failed_below,
                 )
             case GatePrompt():

@@ -77,9 +77,8 @@ class RlpercPPOTrainer(RlpercGRPOTrainer):
 
     def _paid(self, mask: Tensor, regions: Tensor | None) -> Tensor:
         """What each token is paid: all at the last one, or in span mode at the end of the span that a reward credits."""
-        active, count = self.credit.active, len(mask)
-        everyone = without_gaps(self._rewards, self.num_generations)
-        mine = everyone[self.accelerator.process_index * count :][:count, active]
+        active = self.credit.active
+        mine = self._mine(without_gaps(self._rewards, self.num_generations), len(mask))[:, active]
         places = []
         for k in active:
             reaches = REACHES[self.credit.channels[k].credits]

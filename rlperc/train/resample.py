@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rlperc.reward.contract import Ranges
+
 Columns = dict[str, list[Any]]
 
 
@@ -27,7 +29,7 @@ class Drawn:
     rows: list[dict[str, Any]]
     generated: tuple[Any, ...]
     rewards: Tensor
-    marks: list[Any]
+    marks: list[Ranges]
     columns: Columns
 
 

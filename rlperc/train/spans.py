@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 
 from rlperc.errors import RewardError
+from rlperc.reward.contract import Ranges
 from rlperc.train.tokens import REGIONS, Decode, Pieces, Prefixes, region_of_tokens
 from rlperc.words.response import Tags
-
-Ranges = Sequence[tuple[int, int]]
 
 
 def region_tensor(

@@ -22,6 +22,7 @@ from trl.data_utils import prepare_multimodal_messages
 
 from rlperc.recipe.credit import PER_TOKEN
 from rlperc.recipe.sizes import with_sizes
+from rlperc.reward.contract import Ranges
 from rlperc.reward.trl import TrlReward
 from rlperc.score.coupling import Coupling
 from rlperc.train.blend import on_tokens, penalize_span, without_gaps, without_spread
@@ -148,12 +149,12 @@ class RlpercGRPOTrainer(Rewarded, GRPOTrainer):
 
     def _advantages(self, output: dict[str, Any], regions: Tensor | None) -> Tensor:
         """The blend's advantages of this process's completions. Shape: (B,), or (B, T) where regions are given."""
-        mask, count = output["completion_mask"], len(output["completion_mask"])
+        mask = output["completion_mask"]
         present = None
         if regions is not None:
             present = self.accelerator.gather(regions_present(regions, mask).int()).bool()
         everyone = self.credit.advantages(self._rewards, present, self.num_generations, self.scale_rewards, self.progress)
-        mine = everyone[self.accelerator.process_index * count :][:count]
+        mine = self._mine(everyone, len(mask))
         if mine.dim() == 2 and regions is not None:
             return on_tokens(mine, regions)
         penalty = self.credit.knobs_at(self.progress).get("penalty")
@@ -162,6 +163,10 @@ class RlpercGRPOTrainer(Rewarded, GRPOTrainer):
         wrong = mark_tensor(self._completion_ids, self._decode, self._texts, self._marks, mask.size(1))
         return penalize_span(mine, wrong.to(mask.device), penalty)
 
+    def _mine(self, everyone: Tensor, count: int) -> Tensor:
+        """The rows of this process, `count` as in each, among those of all."""
+        return everyone[self.accelerator.process_index * count :][:count]
+
     def _regions(self, mask: Tensor) -> Tensor:
         width = mask.size(1)
         return region_tensor(self._completion_ids, self._decode, self.tags, width, self._pieces).to(mask.device)
@@ -169,18 +174,18 @@ class RlpercGRPOTrainer(Rewarded, GRPOTrainer):
     def _decode(self, ids: Sequence[int]) -> str:
         return str(self.processing_class.decode(ids, skip_special_tokens=True))
 
-    def _union_of_marks(self, count: int) -> list[Any]:
+    def _union_of_marks(self, count: int) -> list[Ranges]:
         """What the rewards that are trained on marked in each completion."""
         trained = [self.reward_funcs[k] for k in self.credit.active]
         marking = [function.wrong for function in trained if isinstance(function, TrlReward) and function.reward.marks]
-        return [[one for wrong in marking for one in wrong[row]] for row in range(count)]
+        return [tuple(one for wrong in marking for one in wrong[row]) for row in range(count)]
 
     def _log_used(self, advantages: Tensor, mask: Tensor, regions: Tensor | None) -> None:
         """Put the advantages that are used into TRL's table, in the place of its own: the mean, and that of each region."""
         if regions is not None:
-            for index, region in enumerate(REGIONS):
-                means = _mean_inside(advantages, mask * (regions == index))
-                self._logs["extra"][f"advantage/{region}"].extend(self.accelerator.gather(means).tolist())
+            means = torch.stack([_mean_inside(advantages, mask * (regions == index)) for index in range(len(REGIONS))], dim=1)
+            for region, column in zip(REGIONS, self.accelerator.gather(means).T.tolist(), strict=True):
+                self._logs["extra"][f"advantage/{region}"].extend(column)
             advantages = _mean_inside(advantages, mask).nan_to_num(0.0)
         used = self.accelerator.gather(advantages.contiguous()).tolist()
         logged = self._logs["advantages"]
