@@ -37,6 +37,10 @@ class RewardError(UserError):
     """A reward broke its contract while scoring: it raised, or returned something that is not a score."""
 
 
+class RolloutError(UserError):
+    """vLLM does not draw from the policy, or its server is gone."""
+
+
 class MissingPackageError(UserError):
     """An optional package is needed and not installed."""
 

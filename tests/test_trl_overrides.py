@@ -16,9 +16,9 @@ from trl import GRPOConfig, GRPOTrainer, RLOOTrainer
 from trl.generation.vllm_generation import VLLMGeneration
 from trl.trainer import utils
 
-from rlperc.train.critic import keep_from_vllm
 from rlperc.train.grpo import PPOConfig
 from rlperc.train.ppo import RlpercPPOTrainer
+from rlperc.train.rollout import Rollouts
 from rlperc.train.trl_overrides import Rewarded, RlpercGRPOTrainer, RlpercRLOOTrainer
 
 SCORING = inspect.getsource(GRPOTrainer._generate_and_score_completions)
@@ -89,7 +89,7 @@ def test_nothing_else_is_overridden() -> None:
     def overridden(ours: type, theirs: type) -> set[str]:
         return {name for name in vars(ours) if hasattr(theirs, name) and not name.startswith("__")}
 
-    assert overridden(Rewarded, GRPOTrainer) == {"_calculate_rewards"}
+    assert overridden(Rewarded, GRPOTrainer) == {"_calculate_rewards", "_tokenize_prompts"}
     assert overridden(RlpercRLOOTrainer, RLOOTrainer) == {"_calculate_rewards"}
     grpo = {"_calculate_rewards", "_generate_and_score_completions", "_generate"}
     assert overridden(RlpercGRPOTrainer, GRPOTrainer) == grpo
@@ -101,12 +101,14 @@ def test_nothing_else_is_overridden() -> None:
 
 def test_the_critic_is_not_among_the_weights_for_vllm(start: Path, tmp_path: Path) -> None:
     trainer = make(start, tmp_path, "stages.reason.kind=ppo", "stages.reason.ppo.trunk=own")
-    generation = object.__new__(VLLMGeneration)
-    generation.model, generation.mode = trainer.model, "colocate"
-    generation._dist = SimpleNamespace(is_fsdp=False, gather_params=lambda _: nullcontext())
-    everything = {name for name, _ in generation._iter_named_params()}
-    keep_from_vllm(generation)
-    sent = {name for name, _ in generation._iter_named_params()}
+
+    def walked(kind: type[VLLMGeneration]) -> set[str]:
+        generation = object.__new__(kind)
+        generation.model, generation.mode = trainer.model, "colocate"
+        generation._dist = SimpleNamespace(is_fsdp=False, gather_params=lambda _: nullcontext())
+        return {name for name, _ in generation._iter_named_params()}
+
+    everything, sent = walked(VLLMGeneration), walked(Rollouts)
     assert {name for name in everything - sent if not name.startswith("critic.")} == set()
     assert {name for name in sent if "critic" in name} == set()
     assert "critic.trunk.text_model.norm.weight" in everything

@@ -17,9 +17,9 @@ from rlperc.recipe.schema import SOURCES, Recipe
 from rlperc.reward.plugins import bundled, split_path
 from rlperc.words.response import Tags
 
-DEFAULTS_FOR_STAGES = ("model", "data", "rewards", "blend", "train")
+DEFAULTS_FOR_STAGES = ("model", "data", "rewards", "blend", "rollout", "train")
 # What stands under these is the data's, a reward's or the host's: no path of ours.
-OPAQUE = frozenset({"columns", "with", "train"})
+OPAQUE = frozenset({"columns", "with", "train", "vllm", "processor"})
 
 
 class _Loader(yaml.SafeLoader):
@@ -160,7 +160,8 @@ def _resolve(raw: dict[str, Any], base: Path) -> dict[str, Any]:
 def _inherit(stage: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
     whole = {}
     for key in DEFAULTS_FOR_STAGES:
-        value = _over(shared.get(key), stage.get(key))
+        lay = _laid if key == "rollout" else _over  # its `mode` is no blend's
+        value = lay(shared.get(key), stage.get(key))
         if value is not None:
             whole[key] = value
     return whole
@@ -182,6 +183,13 @@ def _over(shared: Any, own: Any) -> Any:
     other_blend = own.get("mode", shared.get("mode")) != shared.get("mode", "sum" if "mode" in own else None)
     if schedule or other_blend or any(key in own and own[key] != shared.get(key) for key in (*SOURCES, "name", "tiny")):
         return own
+    return _laid(shared, own)
+
+
+def _laid(shared: Any, own: Any) -> Any:
+    """`own` over `shared`, key by key."""
+    if not isinstance(shared, dict) or not isinstance(own, dict):
+        return shared if own is None else own
     return {**shared, **{key: None if value is None else _over(shared.get(key), value) for key, value in own.items()}}
 
 

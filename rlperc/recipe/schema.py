@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from rlperc.recipe.credit import Blend, Ppo, Sum
 from rlperc.recipe.part import Part, Scheduled
+from rlperc.recipe.rollout import Rollout
 from rlperc.words.response import Tags
 
 Kind = Literal["contrast", "sft", "grpo", "ppo", "rloo"]
@@ -61,6 +62,8 @@ class Model(Part):
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
     """Of the weights. `train: {bf16: true}` computes in bfloat16 while these stay as they are."""
     attn_implementation: str | None = None
+    processor: dict[str, Any] = Field(default_factory=dict)
+    """What the processor is told, vLLM's too: `{max_pixels: 401408}` (Qwen-VL), `{size: {longest_edge: 768}}` (Idefics3)."""
     lora: Lora | None = None
     freeze: list[str] = Field(default_factory=list)
     """Parts that do not train: `vision`, `projector`, `language`, or the start of a parameter's name."""
@@ -154,7 +157,7 @@ class RewardUse(Part):
 
 
 class Stage(Part):
-    """One stage of training. `model`, `data`, `rewards` and `blend` are the recipe's unless said here."""
+    """One stage of training. `model`, `data`, `rewards`, `blend` and `rollout` are the recipe's unless said here."""
 
     name: Name
     kind: Kind
@@ -163,6 +166,8 @@ class Stage(Part):
     rewards: list[RewardUse] = Field(default_factory=list)
     blend: Blend = Sum()
     """How the rewards become advantages."""
+    rollout: Rollout = Rollout()
+    """Who draws the responses, in a stage of an RL kind."""
     ppo: Ppo | None = None
     """Of a stage of kind `ppo`, which always has it."""
     train: dict[str, Any] = Field(default_factory=dict)

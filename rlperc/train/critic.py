@@ -122,12 +122,6 @@ def parted(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tenso
     return {name: value for name, value in state.items() if name not in critic}, own
 
 
-def keep_from_vllm(generation: Any) -> None:
-    """Let TRL's `VLLMGeneration` send the policy's weights alone; every process still takes part in gathering them all."""
-    every = generation._iter_named_params
-    generation._iter_named_params = lambda: ((name, value) for name, value in every() if CRITIC not in name.split("."))
-
-
 def save_critic(state: dict[str, Tensor], folder: Path) -> None:
     """Write the critic beside a checkpoint's policy."""
     save_file({name: value.detach().cpu().contiguous() for name, value in state.items()}, folder / FILE)

@@ -19,6 +19,7 @@ from rlperc.train.callbacks import dress
 from rlperc.train.credit import Credit
 from rlperc.train.options import refusals, training
 from rlperc.train.ppo import RlpercPPOTrainer
+from rlperc.train.rollout import Setup
 from rlperc.train.trl_overrides import RlpercGRPOTrainer, RlpercRLOOTrainer
 from rlperc.words.response import Tags
 
@@ -66,6 +67,7 @@ def rl_trainer(
     peft_config: Any = None,
     ppo: Ppo | None = None,
     trunk: Any = None,
+    setup: Setup | None = None,
 ) -> Any:
     """The trainer of an RL stage: PPO's where its options are given, else that of the config's kind.
 
@@ -82,6 +84,7 @@ def rl_trainer(
         "peft_config": peft_config,
         "credit": credit,
         "tags": tags,
+        "setup": setup,
     }
     with refusals("the stage's trainer", f"what {type(args).__name__} and its trainer accept"):
         if ppo is not None:
@@ -99,6 +102,8 @@ def train_rl(trainer: Any) -> Trained:
     finally:
         for reward in rewards:
             reward.runner.close()
+        if trainer.use_vllm:
+            trainer.vllm_generation.close()
     if isinstance(trainer, RlpercPPOTrainer):
         trainer.drop_critic()
     tallies = {reward.__name__: _tally(reward) for reward in rewards}

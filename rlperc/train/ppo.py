@@ -24,7 +24,6 @@ from rlperc.train.blend import REACHES, without_gaps
 from rlperc.train.critic import (
     Valued,
     attach_critic,
-    keep_from_vllm,
     load_critic,
     own_learning_rate,
     parted,
@@ -50,8 +49,6 @@ class RlpercPPOTrainer(RlpercGRPOTrainer):
         self.ppo = ppo
         self.policy = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
         attach_critic(self.policy, trunk)
-        if self.use_vllm:
-            keep_from_vllm(self.vllm_generation)
 
     @property
     def per_token(self) -> bool:

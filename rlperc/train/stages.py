@@ -22,6 +22,7 @@ from rlperc.train.grpo import PPOConfig, Trained, rl_trainer, train_rl
 from rlperc.train.images import has_images
 from rlperc.train.models import frozen_names, load_model
 from rlperc.train.options import build_config
+from rlperc.train.rollout import Setup
 from rlperc.train.sft import train_sft
 
 
@@ -41,6 +42,7 @@ def stage_config(recipe: Recipe, stage: Stage, folder: Path) -> Any:
                 # With beta above 0 TRL loads the reference by the model's name, and must load the same one.
                 shared = {"revision": stage.model.revision, "trust_remote_code": stage.model.trust_remote_code}
                 forced["model_init_kwargs"] = {key: value for key, value in shared.items() if value}
+            forced |= _vllm_options(stage)
             config: type[Any] = {"grpo": GRPOConfig, "ppo": PPOConfig, "rloo": RLOOConfig}[stage.kind]
             return build_config(config, recipe, stage, folder, {"log_completions": True, "num_completions_to_print": 0}, forced)
 
@@ -107,6 +109,39 @@ def _rl_trainer(
         peft_config=peft_config,
         ppo=stage.ppo,
         trunk=trunk,
+        setup=_setup(stage, args, model),
+    )
+
+
+def _vllm_options(stage: Stage) -> dict[str, Any]:
+    """What TRL itself has to know of vLLM, by its own names."""
+    rollout = stage.rollout
+    if rollout.engine != "vllm":
+        return {}
+    names = {"max_model_len": "vllm_max_model_length"}
+    for name in ("tensor_parallel_size", "gpu_memory_utilization", "enable_sleep_mode", "model_impl"):
+        names[name] = f"vllm_{name}"
+    return {
+        "use_vllm": True,
+        "vllm_mode": rollout.mode,
+        "vllm_server_base_url": rollout.url,
+        "vllm_server_timeout": rollout.wait_s,
+        **{names[name]: value for name, value in rollout.vllm.items() if name in names},
+    }
+
+
+def _setup(stage: Stage, args: Any, model: Any) -> Setup | None:
+    if stage.rollout.engine != "vllm":
+        return None
+    half = "bfloat16" if args.bf16 else "float16" if args.fp16 else None
+    return Setup(
+        rollout=stage.rollout,
+        dtype=half or str(model.dtype).removeprefix("torch."),
+        seed=args.seed,
+        revision=stage.model.revision if model.name_or_path == stage.model.name else None,
+        trust_remote_code=stage.model.trust_remote_code,
+        processor=stage.model.processor,
+        folder=args.output_dir,
     )
 
 

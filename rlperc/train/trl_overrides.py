@@ -4,6 +4,8 @@
   place to lend rewards the model, and to see what they say of whole groups.
 - `_generate_and_score_completions` returns what a step is trained on: its advantages become those of the recipe's blend, of
   shape (B,), or (B, T), which TRL's loss takes from subclasses.
+- `_tokenize_prompts` knows a prompt's messages and images: what `rlperc.train.rollout` gives to vLLM, and the one place
+  where rows without an image can stand beside rows with one.
 - `_generate` hands back completions that were drawn before, where groups are drawn again (DAPO's dynamic sampling).
 
 `rlperc.train.ppo` goes on from here, and overrides `_compute_loss` besides.
@@ -28,6 +30,7 @@ from rlperc.score.coupling import Coupling
 from rlperc.train.blend import on_tokens, penalize_span, without_gaps, without_spread
 from rlperc.train.credit import Credit
 from rlperc.train.resample import Drawn, Sharing, draw_alive
+from rlperc.train.rollout import Setup, rolled_out_by
 from rlperc.train.scorer import ModelScorer
 from rlperc.train.spans import mark_tensor, region_tensor, regions_present
 from rlperc.train.tokens import REGIONS
@@ -39,9 +42,13 @@ _Host: Any = object  # the trainer of TRL's that stands behind it in a class's b
 class Rewarded(_Host):
     """A trainer of TRL's, which lends its model to the rewards that ask for it and watches how rewards move within groups."""
 
-    def __init__(self, *, credit: Credit, tags: Tags, **kwargs: Any) -> None:
+    def __init__(self, *, credit: Credit, tags: Tags, setup: Setup | None = None, **kwargs: Any) -> None:
         self.credit, self.tags = credit, tags
-        super().__init__(**kwargs)
+        with rolled_out_by(setup):
+            super().__init__(**kwargs)
+        if self.use_vllm:
+            template = getattr(self, "chat_template", None)
+            self.vllm_generation.chat = {**self.chat_template_kwargs, **({"chat_template": template} if template else {})}
         self.coupling = Coupling(list(self.reward_func_names))
         self.silent_shares: list[float] = []
         self._ours = [function for function in self.reward_funcs if isinstance(function, TrlReward)]
@@ -50,6 +57,13 @@ class Rewarded(_Host):
     def progress(self) -> float:
         """Share of the training that is done."""
         return float(self.state.global_step / max(1, self.state.max_steps))
+
+    def _tokenize_prompts(self, prompts: list[Any]) -> Any:
+        ids, images, fields = super()._tokenize_prompts(prompts)
+        if self.use_vllm:
+            self.vllm_generation.conversations = [prepare_multimodal_messages(prompt) for prompt in prompts]
+        # Processors take an empty list for a row without an image among others, and fail on TRL's None.
+        return ids, images and [some or [] for some in images], fields
 
     def _calculate_rewards(
         self, inputs: list[dict[str, Any]], prompts: list[Any], completions: list[Any], completion_ids_list: list[list[int]]

@@ -1,0 +1,284 @@
+"""vLLM's rollouts, made the policy's own: what TRL 1.16 gets wrong between images and vLLM is put right here.
+
+1. In colocate mode TRL gives vLLM prompts whose image placeholders are expanded already, and the images; vLLM expands them
+   again, and the model sees another prompt (huggingface/trl#6401, #6294). vLLM gets the prompt as the chat template writes
+   it, and what it makes of it is compared with the trainer's ids, at every generation. In server mode TRL looks for one run
+   of image tokens for each image, which images in tiles do not have; there the server renders the conversation.
+2. After weights have changed TRL empties the prefix cache, but not the cache of image embeddings.
+3. Nothing keeps vLLM from sampling the image token, on which the policy's forward fails.
+4. TRL names no dtype, no revision and no options of the processor; vLLM then takes its own defaults.
+5. On CPU vLLM keeps its weights packed, and takes new ones only through its own reloading.
+
+Each of them has a test in tests/vllm that fails without the repair, and one that fails once TRL needs it no more.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from accelerate.utils import broadcast_object_list, gather_object
+from trl.generation import vllm_generation
+from trl.generation.vllm_generation import VLLMGeneration
+from trl.trainer import grpo_trainer, rloo_trainer
+
+from rlperc.errors import RolloutError
+from rlperc.recipe.rollout import Rollout
+from rlperc.train.critic import CRITIC
+from rlperc.train.vllm_client import FileClient, NcclClient, ServerLost
+
+log = logging.getLogger(__name__)
+
+KV_CACHE_ON_CPU = 2**30  # bytes; vLLM's own default would take what the training needs
+ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What vLLM has to be told, beside what TRL tells it, to be the policy's double.
+
+    `dtype` is what the trainer computes in; `processor` what its processor was loaded with; `folder` lies where a server
+    can read it too.
+    """
+
+    rollout: Rollout
+    dtype: str
+    seed: int = 0
+    revision: str | None = None
+    trust_remote_code: bool = False
+    processor: dict[str, Any] = field(default_factory=dict)
+    folder: str = "."
+
+    def engine_args(self) -> dict[str, Any]:
+        """Options of vLLM's engine, by its own names."""
+        shared = {"revision": self.revision, "tokenizer_revision": self.revision} if self.revision else {}
+        ours: dict[str, Any] = {"dtype": self.dtype, "trust_remote_code": self.trust_remote_code, **shared}
+        if self.processor:
+            ours["mm_processor_kwargs"] = self.processor
+        if not torch.cuda.is_available():
+            ours |= {"enforce_eager": True, "kv_cache_memory_bytes": KV_CACHE_ON_CPU}
+        return {**ours, **self.rollout.vllm}
+
+
+@contextmanager
+def rolled_out_by(setup: Setup | None) -> Iterator[None]:
+    """TRL's trainers, made in here, generate with `Rollouts`. Nothing changes where there is no `setup`."""
+    if setup is None:
+        yield
+        return
+
+    def generation(**kwargs: Any) -> Rollouts:
+        return Rollouts(setup=setup, **kwargs)
+
+    with _replaced(grpo_trainer, VLLMGeneration=generation), _replaced(rloo_trainer, VLLMGeneration=generation):
+        yield
+
+
+@contextmanager
+def _replaced(module: Any, **values: Any) -> Iterator[None]:
+    before = {name: getattr(module, name) for name in values}
+    for name, value in values.items():
+        setattr(module, name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(module, name, value)
+
+
+class Rollouts(VLLMGeneration):
+    """TRL's way to vLLM, with the repairs above.
+
+    Before each call of `generate` the trainer lays down `conversations`, the messages of the prompts with their images.
+
+    Raises:
+        RolloutError: vLLM made other ids of a prompt than the trainer, or the server is gone and did not come back.
+    """
+
+    def __init__(self, *, setup: Setup, **kwargs: Any) -> None:
+        self.setup = setup
+        self.conversations: list[list[dict[str, Any]]] = []
+        self.chat: dict[str, Any] = {}
+        self.last_logprobs: list[list[float | None]] = []
+        self._stream: Iterator[tuple[str, torch.Tensor]] = iter(())
+        kwargs["generation_kwargs"] = _unsampled(kwargs["model"], kwargs.get("generation_kwargs"))
+        super().__init__(**kwargs)
+
+    # --- starting and stopping ---------------------------------------------------------------------------------------
+
+    def _init_vllm(self) -> None:
+        if self.mode == "colocate" and not torch.cuda.is_available():
+            os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # the threads are the trainer's too
+        with _replaced(vllm_generation, LLM=self._engine, VLLMClient=self._client):
+            super()._init_vllm()
+
+    def _engine(self, **theirs: Any) -> Any:
+        from vllm import LLM
+
+        seed = self.setup.seed + theirs["seed"]  # TRL's is the process's number alone, the same in every run
+        return LLM(**{**theirs, "seed": seed, **self.setup.engine_args()})
+
+    def _client(self, **theirs: Any) -> Any:
+        by_file = (self.setup.rollout.sync or ("nccl" if torch.cuda.is_available() else "file")) == "file"
+        return FileClient(self.setup.folder, **theirs) if by_file else NcclClient(**theirs)
+
+    def close(self) -> None:
+        """Give back what vLLM holds in this process."""
+        if self.mode == "colocate":
+            self.llm.llm_engine.engine_core.shutdown()
+            del self.llm
+        elif self.accelerator.is_main_process:
+            self.vllm_client.close_communicator()
+
+    # --- weights -----------------------------------------------------------------------------------------------------
+
+    def _iter_named_params(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """The policy's weights alone; every process still takes part in gathering the critic's."""
+        every = super()._iter_named_params()
+        self._stream = ((name, value) for name, value in every if CRITIC not in name.split("."))
+        return self._stream
+
+    def sync_weights(self) -> None:
+        """Give vLLM the policy's weights, and let it forget what it computed with others."""
+        if self.mode == "server":
+            self._persist(self._sync_with_server)
+            return
+        if torch.cuda.is_available():
+            super().sync_weights()
+        else:
+            # The loader keeps tensors until a layer is whole, and ZeRO-3 takes them back before.
+            weights = ((name, value.clone()) for name, value in self._iter_named_params())
+            self.llm.llm_engine.model_executor.driver_worker.model_runner.reload_weights(weights_iterator=weights)
+            self.llm.reset_prefix_cache()
+        self.llm.llm_engine.reset_encoder_cache()
+
+    def _sync_with_server(self) -> None:
+        try:
+            super().sync_weights()
+            if self.accelerator.is_main_process:
+                self.vllm_client.reset_encoder_cache()
+        finally:
+            for _ in self._stream:  # the other processes gather every weight, also where the server is lost halfway
+                pass
+
+    def _persist(self, act: Callable[[], Any]) -> Any:
+        """What the main process gets from the server, in every process; where it is lost, wait for it and try again."""
+        for attempt in range(ATTEMPTS):
+            found, lost = None, None
+            try:
+                found = act()
+            except ServerLost as error:
+                lost = error
+            found, lost = self._shared((found, lost))
+            if lost is None:
+                return found
+            if attempt + 1 < ATTEMPTS:
+                self._rejoin(lost)
+                if act != self._sync_with_server:
+                    self.sync_weights()
+        raise RolloutError(
+            f"the vLLM server at {self.setup.rollout.url}",
+            f"it was lost {ATTEMPTS} times in a row: {lost}",
+            "see what `rlperc serve` printed last",
+        )
+
+    def _shared(self, value: Any) -> Any:
+        """The main process's value, in every process."""
+        box = [value]
+        broadcast_object_list(box, from_process=0)
+        return box[0]
+
+    def _rejoin(self, lost: ServerLost) -> None:
+        if self.accelerator.is_main_process:
+            log.warning("rlperc: %s; waiting up to %g s for a server", lost, self.server_timeout)
+            self.vllm_client.rejoin(self.server_timeout, self.accelerator.device)
+
+    # --- responses ---------------------------------------------------------------------------------------------------
+
+    def generate(
+        self, prompts: list[list[int]], images: list[list[Any] | None] | None, num_generations: int, profiler: Any = None
+    ) -> tuple[Any, ...]:
+        """Draw responses; `prompts` are the trainer's own ids, of shape (batch, prompt length). See `VLLMGeneration.generate`."""
+        if self.mode == "server":
+            every = gather_object(self.conversations)
+            drawn = self._persist(lambda: self._ask(every[::num_generations], num_generations, profiler))
+            found = self._mine(drawn, num_generations)
+        else:
+            shown = [some or None for some in images] if images is not None else None
+            found = super().generate(self._as_written(), shown, num_generations, profiler)
+        self._compare(prompts, found[0])
+        self.last_logprobs = [[one[0] for one in row] for row in found[2]]
+        return found
+
+    def _as_written(self) -> list[list[int]]:
+        """The ids of the prompts as the chat template writes them, with one placeholder for each image."""
+        tokenizer = self.processing_class.tokenizer
+        texts = [
+            self.processing_class.apply_chat_template(one, add_generation_prompt=True, tokenize=False, **self.chat)
+            for one in self.conversations
+        ]
+        begun = tokenizer.bos_token is not None  # as transformers' processors decide it
+        return [
+            tokenizer(text, add_special_tokens=not (begun and text.startswith(tokenizer.bos_token))).input_ids for text in texts
+        ]
+
+    def _ask(self, conversations: list[Any], num_generations: int, profiler: Any) -> dict[str, Any] | None:
+        """Have the server draw, in the main process."""
+        if not self.accelerator.is_main_process:
+            return None
+        with profiler or nullcontext():
+            return self.vllm_client.chat(  # type: ignore[no-any-return]
+                conversations,
+                n=num_generations,
+                repetition_penalty=self.repetition_penalty,
+                temperature=self.temperature,
+                top_p=self.top_p,
+                top_k=self.top_k,
+                min_p=self.min_p or 0.0,
+                max_tokens=self.max_completion_length,
+                logprobs=self.logprobs,
+                structured_outputs_regex=self.structured_outputs_regex,
+                generation_kwargs=self.generation_kwargs,
+                chat_template_kwargs={name: value for name, value in self.chat.items() if name != "chat_template"},
+                chat_template=self.chat.get("chat_template"),
+            )
+
+    def _mine(self, drawn: dict[str, Any], num_generations: int) -> tuple[Any, ...]:
+        """This process's share of what was drawn for all."""
+        first, count = self.accelerator.process_index * len(self.conversations), len(self.conversations)
+        prompt_ids = [ids for ids in drawn["prompt_ids"] for _ in range(num_generations)]
+        every = (prompt_ids, drawn["completion_ids"], drawn["logprobs"], drawn["logprob_token_ids"])
+        return tuple(one[first : first + count] for one in every)
+
+    def _compare(self, ours: list[list[int]], theirs: list[list[int]]) -> None:
+        for row, (own, other) in enumerate(zip(ours, theirs, strict=True)):
+            if list(own) != list(other):
+                raise RolloutError(
+                    f"responses from vLLM to prompt {row} of this batch",
+                    "vLLM makes other ids of it than the trainer:\n" + _difference(own, other, self.processing_class),
+                    "model: {processor: …} for what both are to do with images; else the two are not of one version",
+                )
+
+
+def _unsampled(model: Any, given: dict[str, Any] | None) -> dict[str, Any]:
+    """Keep the image token from being sampled."""
+    config = model.config
+    token = getattr(config, "image_token_id", None)
+    if token is None:
+        return dict(given or {})
+    return {**(given or {}), "logit_bias": {token: -100.0, **(given or {}).get("logit_bias", {})}}
+
+
+def _difference(ours: Sequence[int], theirs: Sequence[int], processor: Any) -> str:
+    """Where two prompts part, for a person to read."""
+    place = next((at for at, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
+    lines = [f"    {len(ours)} tokens in the trainer, {len(theirs)} in vLLM; they part at token {place}:"]
+    for name, ids in (("trainer", ours), ("vLLM", theirs)):
+        around = list(ids[max(0, place - 4) : place + 8])
+        lines.append(f"    {name:8} {around} {processor.decode(around)!r}")
+    return "\n".join(lines)

@@ -1,0 +1,119 @@
+"""A vLLM server as the trainer sees it: TRL's client, which notices when the server is gone, and finds it again."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import requests
+import torch
+from requests.adapters import HTTPAdapter
+from safetensors.torch import save_file
+from trl.generation.vllm_client import VLLMClient
+
+from rlperc.errors import RolloutError
+
+CHUNK = 2**31  # bytes of weights in one file
+CONNECTIONS = 64  # as many as TRL asks at a time
+
+
+class ServerLost(Exception):
+    """The server does not answer, or says that it broke. Survives pickling."""
+
+
+class NcclClient(VLLMClient):
+    """TRL's client. A fault is not tried again in the dark, but told: a new server has to be given the weights first."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        try:
+            super().__init__(**kwargs)
+        except requests.RequestException as error:
+            raise _absent(str(kwargs.get("base_url")), error) from None
+        for scheme in ("http://", "https://"):
+            self.session.mount(scheme, HTTPAdapter(pool_maxsize=CONNECTIONS))
+
+    def _post(self, url: str, **kwargs: Any) -> Any:
+        response = self._send(url, **kwargs)
+        return response.json() if response.content else {}
+
+    def _send(self, url: str, **kwargs: Any) -> requests.Response:
+        try:
+            response = self.session.post(url, **kwargs)
+        except requests.RequestException as error:
+            raise ServerLost(f"the vLLM server at {self.base_url} does not answer ({type(error).__name__})") from None
+        if response.status_code >= 500:
+            raise ServerLost(f"the vLLM server at {self.base_url} broke: {response.status_code} {response.text[:500]}")
+        if response.status_code != 200:
+            raise RolloutError(
+                f"a request to the vLLM server at {self.base_url}",
+                f"{response.status_code} {response.text[:500]}",
+                "start it with `rlperc serve RECIPE`, which sets all that the training needs",
+            )
+        return response
+
+    def reset_encoder_cache(self) -> None:
+        """Let the server forget image embeddings."""
+        self._post(f"{self.base_url}/reset_encoder_cache")
+
+    def rejoin(self, wait_s: float, device: Any) -> None:
+        """Wait for the server, and open the way for weights again.
+
+        Raises:
+            RolloutError: it did not come back in time.
+        """
+        self.close_communicator()
+        self.group_port += 1  # the old one may still be held
+        try:
+            self.check_server(wait_s)
+        except (ConnectionError, requests.RequestException) as error:
+            raise _absent(self.base_url, error) from None
+        self.init_communicator(device)
+
+
+class FileClient(NcclClient):
+    """Weights go to the server as safetensors files, which it must be able to read: for machines without NCCL."""
+
+    def __init__(self, folder: str, **kwargs: Any) -> None:
+        self.folder = Path(folder).resolve() / "weights"
+        super().__init__(**kwargs)
+
+    def init_communicator(self, device: Any = None) -> None:
+        """Tell the server that files will come."""
+        self._post(f"{self.base_url}/init_weight_transfer_engine", json={"init_info": {}})
+
+    def update_named_params(self, metadata: Any, named_params: Iterator[tuple[str, torch.Tensor]]) -> None:
+        """Write the weights, some gigabytes at a time, and have the server read them."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._start_weight_update()
+            for index, chunk in enumerate(_chunks(named_params)):
+                path = self.folder / f"{index}.safetensors"
+                save_file(chunk, path)
+                self._post(f"{self.base_url}/update_weights", json={"update_info": {"path": str(path)}})
+                path.unlink()
+            self._finish_weight_update()
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _chunks(named_params: Iterator[tuple[str, torch.Tensor]]) -> Iterator[dict[str, torch.Tensor]]:
+    chunk: dict[str, torch.Tensor] = {}
+    size = 0
+    for name, value in named_params:
+        chunk[name] = value.detach().to("cpu", copy=True).contiguous()
+        size += chunk[name].nbytes
+        if size >= CHUNK:
+            yield chunk
+            chunk, size = {}, 0
+    if chunk:
+        yield chunk
+
+
+def _absent(url: str, error: Exception) -> RolloutError:
+    return RolloutError(
+        f"the vLLM server at {url}",
+        f"it does not answer ({type(error).__name__})",
+        "rlperc serve RECIPE, in another shell or job, before the training; or rollout: {wait_s: …} for more time",
+    )
