@@ -88,7 +88,8 @@ def _train(options: argparse.Namespace) -> int:
     from rlperc.recipe.load import load_recipe
 
     recipe = load_recipe(options.recipe, *options.overrides)
-    check_versions()
+    for extra in recipe.extras:
+        check_versions(extra)
     from rich.console import Console
 
     from rlperc.recipe.folder import RunFolder

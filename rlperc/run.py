@@ -59,7 +59,8 @@ def run_recipe(recipe: Recipe, move_aside: bool = False, say: Say = print) -> Ru
         UserError: the recipe cannot run as it is, or a reward broke its contract. What was measured until then
             is in the folder.
     """
-    check_versions()
+    for extra in recipe.extras:
+        check_versions(extra)
     check_recipe(recipe)
     quiet(tiny=recipe.stages[0].model.tiny is not None)
     # The configs first: they open the process group with the recipe's own `ddp_timeout` and `ddp_backend`.

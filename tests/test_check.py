@@ -29,7 +29,15 @@ def test_option_names_are_the_installed_hosts(name: str) -> None:
     config = getattr(trl, name, None) or getattr(transformers, name)
     fields = {field.name for field in dataclasses.fields(config) if field.init and not field.name.startswith("_")}
     assert set(option_types(name) or {}) == fields
-    assert set(OWNED) <= fields | {"reward_weights", "multi_objective_aggregation", "model_init_kwargs"}
+    assert set(OWNED) <= fields | {field.name for field in dataclasses.fields(trl.GRPOConfig)}
+
+
+def test_what_trl_says_of_vllm_is_said_under_rollout() -> None:
+    left = {"vllm_importance_sampling_correction", "vllm_structured_outputs_regex", "vllm_group_port"}
+    theirs = {name for name in option_types("GRPOConfig") or {} if "vllm" in name}
+    assert {name for name in theirs - set(OWNED) if not name.startswith("vllm_importance_sampling")} == left - {
+        "vllm_importance_sampling_correction"
+    }
 
 
 @pytest.mark.parametrize(
@@ -98,7 +106,16 @@ def test_the_quickstart_is_fine(capsys: pytest.CaptureFixture) -> None:
         ("stages.reason.train.output_dir=x", "output: …"),
         ("stages.reason.train.learning_rate=fast", "GRPOConfig takes float there"),
         ("stages.reason.train.reward_weights=[1]", "rewards: [{use: …, weight: …}]"),
-        ("stages.reason.train.use_vllm=true", "trl#6401"),
+        ("stages.reason.train.use_vllm=true", "rollout: {engine: vllm}"),
+        ("stages.reason.train.vllm_max_model_length=512", "vllm: {max_model_len: …}"),
+        ("rollout.mode=server", "engine: vllm beside it"),
+        ("rollout={engine: vllm, url: http://a:1}", "mode: server beside it"),
+        ("rollout={engine: vllm, mode: server, url: https://a}", "String should match"),
+        ("rollout={engine: vllm, vllm: {model: other}}", "model: {name: …}"),
+        ("rollout={engine: vllm, vllm: {mm_processor_kwargs: {max_pixels: 9}}}", "model: {processor: {…}}"),
+        ("rollout={engine: vllm, mode: server, vllm: {enable_sleep_mode: true}}", "mode: colocate"),
+        ("rollout={engine: vllm, vllm: {tensor_parallel_size: 2}}", "1 training process"),
+        ("rollout.engin=vllm", "did you mean 'engine'"),
         ("stages.reason.train.deepspeed=zero3.json", "does not gather sharded weights yet"),
         ("stages.reason.train.eval_strategy=steps", "evaluate: {data"),
         ("stages.reason.train.save_strategy=no", "text in quotes"),

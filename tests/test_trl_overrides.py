@@ -65,7 +65,7 @@ def test_the_advantages_of_the_output_are_those_of_the_loss() -> None:
 def test_generate_is_called_once_with_the_prompts_of_the_rows() -> None:
     assert list(inspect.signature(GRPOTrainer._generate).parameters) == ["self", "prompts"]
     assert SCORING.count("self._generate(prompts)") == 1
-    assert "prepare_multimodal_messages(prompt, images=image_list)" in SCORING  # as `_with_images` has it
+    assert "prepare_multimodal_messages(prompt, images=image_list)" in SCORING  # as `with_images_in_place` has it
     kept = "return prompt_ids, completion_ids, tool_mask, completions, logprobs, extra_fields, images, tool_images"
     assert kept in inspect.getsource(GRPOTrainer._generate)
 
@@ -90,7 +90,7 @@ def test_nothing_else_is_overridden() -> None:
         return {name for name in vars(ours) if hasattr(theirs, name) and not name.startswith("__")}
 
     assert overridden(Rewarded, GRPOTrainer) == {"_calculate_rewards", "_tokenize_prompts"}
-    assert overridden(RlpercRLOOTrainer, RLOOTrainer) == {"_calculate_rewards"}
+    assert overridden(RlpercRLOOTrainer, RLOOTrainer) == {"_calculate_rewards", "_generate_and_score_completions"}
     grpo = {"_calculate_rewards", "_generate_and_score_completions", "_generate"}
     assert overridden(RlpercGRPOTrainer, GRPOTrainer) == grpo
     theirs = {"_save", "_load_from_checkpoint", "create_optimizer"}  # transformers', for the critic

@@ -9,6 +9,7 @@ from typing import Any
 from rlperc.errors import DataError, RecipeError
 from rlperc.recipe.batches import check_batches
 from rlperc.recipe.check_credit import check_credit
+from rlperc.recipe.check_rollout import check_rollout
 from rlperc.recipe.options import check_options
 from rlperc.recipe.peek import first_row, with_pictures
 from rlperc.recipe.rewards import LoadedReward, answer_use, load_rewards, perception_use, trl_functions
@@ -37,6 +38,7 @@ def check_recipe(recipe: Recipe) -> list[str]:
             check_batches(stage, stage.data.rows if stage.data.world else None)
             loaded = load_rewards(stage)
             check_credit(stage, loaded)
+            notes += check_rollout(stage)
             notes += _check_rewards(loaded, row, recipe, stage)
         elif row is not None:
             _check_supervised(stage, row)

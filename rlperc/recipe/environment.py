@@ -13,7 +13,6 @@ from packaging.version import Version
 from rlperc.errors import MissingPackageError
 
 DISTRIBUTION = "rlperc"
-INSTALL = 'pip install "rlperc[train]"'
 
 
 def requirements(extra: str) -> list[Requirement]:
@@ -24,20 +23,38 @@ def requirements(extra: str) -> list[Requirement]:
 
 def check_versions(extra: str = "train") -> None:
     """Raises MissingPackageError where a package of an extra is missing or outside its range."""
+    install = f'pip install "{DISTRIBUTION}[{extra}]"'
+    asked = {"train": "training", "vllm": "vLLM's rollouts", "deepspeed": "DeepSpeed"}[extra]
     for requirement in requirements(extra):
         if requirement.name == DISTRIBUTION:
             continue
         try:
             found = importlib.metadata.version(requirement.name)
         except importlib.metadata.PackageNotFoundError:
-            raise MissingPackageError("training", f"{requirement.name} is not installed", INSTALL) from None
+            raise MissingPackageError(asked, f"{requirement.name} is not installed", install) from None
         if not requirement.specifier.contains(found, prereleases=True):
             raise MissingPackageError(
-                f"training with {requirement.name} {found}",
+                f"{asked} with {requirement.name} {found}",
                 f"rlperc supports {requirement.name}{requirement.specifier}",
-                f'{INSTALL}, or pip install "{requirement.name}{requirement.specifier}"',
+                f'{install}, or pip install "{requirement.name}{requirement.specifier}"',
             )
+    if extra == "vllm":
+        _check_what_vllm_wants()
     _check_torchvision()
+
+
+def _check_what_vllm_wants() -> None:
+    """VLLM is built for one torch and few versions of transformers; pip leaves what is upgraded afterwards unsaid."""
+    declared = [Requirement(text) for text in importlib.metadata.requires("vllm") or []]
+    for requirement in (one for one in declared if one.name in ("torch", "transformers")):
+        found = _version(requirement.name)
+        meant = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+        if meant and not requirement.specifier.contains(found, prereleases=True):
+            raise MissingPackageError(
+                f"vLLM {_version('vllm')} with {requirement.name} {found}",
+                f"it is built for {requirement.name}{requirement.specifier}",
+                f'pip install "{requirement.name}{requirement.specifier}"; docker/vllm.txt has a whole set that works',
+            )
 
 
 def _check_torchvision() -> None:

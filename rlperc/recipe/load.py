@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterable
-from dataclasses import fields
+from collections.abc import Hashable
 from pathlib import Path, PurePath
-from typing import Any, get_args
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from rlperc.errors import RecipeError, did_you_mean
-from rlperc.recipe.credit import MODES
+from rlperc.recipe.faults import explain
+from rlperc.recipe.names import item_name
 from rlperc.recipe.schema import SOURCES, Recipe
 from rlperc.reward.plugins import bundled, split_path
-from rlperc.words.response import Tags
 
 DEFAULTS_FOR_STAGES = ("model", "data", "rewards", "blend", "rollout", "train")
 # What stands under these is the data's, a reward's or the host's: no path of ours.
@@ -116,7 +115,7 @@ def read_value(text: str, asked: str) -> Any:
 
 def _step(node: Any, key: str, text: str, where: str) -> Any:
     if isinstance(node, list):
-        named = {_item_name(item): item for item in node}
+        named = {item_name(item): item for item in node}
         if key not in named:
             raise RecipeError(f"the override '{text}'", f"'{where}' has no item '{key}'", did_you_mean(key, named))
         return named[key]
@@ -126,19 +125,6 @@ def _step(node: Any, key: str, text: str, where: str) -> Any:
     if not isinstance(child, dict | list):
         raise RecipeError(f"the override '{text}'", f"'{key}' is the value {child!r}", "the path of a value to replace")
     return child
-
-
-def _item_name(item: Any) -> str:
-    """What an item of a list is addressed by: a stage's name, or a reward's name or function."""
-    if not isinstance(item, dict):
-        return str(item)
-    return str(item.get("name") or reward_name(str(item.get("use"))))
-
-
-def reward_name(use: str) -> str:
-    """A reward's name as far as it can be told without loading it."""
-    path, function = split_path(use, Path())
-    return function or (path.stem if path else use.rpartition(":")[2])
 
 
 def _resolve(raw: dict[str, Any], base: Path) -> dict[str, Any]:
@@ -219,80 +205,7 @@ def _validate(raw: dict[str, Any], file: Path) -> Recipe:
     try:
         return Recipe.model_validate(raw)
     except ValidationError as error:
-        raise _explain(error, raw, file) from None
-
-
-def _explain(error: ValidationError, raw: Any, file: Path) -> RecipeError:
-    first = error.errors()[0]
-    where = _address(first["loc"], raw)
-    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        *parents, key = where.split(".")
-        asked = f"the key '{key}' in '{'.'.join(parents)}'" if parents else f"the key '{key}'"
-        return RecipeError(asked, "there is none of that name there", did_you_mean(key, _known_keys(first["loc"])))
-    if first["type"] == "missing":
-        return RecipeError(f"the recipe {file}", f"'{where}' is missing", f"{where}: …")
-    given = first.get("input")
-    shown = f"'{where}: {given}'" if isinstance(given, str | int | float | bool | None) else f"'{where}'"
-    shown = shown if where else f"the recipe {file}"
-    return RecipeError(shown, first["msg"].removeprefix("Value error, "), _expected(first))
-
-
-EXAMPLES = {
-    **dict.fromkeys(("int_parsing", "int_type", "int_from_float"), "a whole number"),
-    **dict.fromkeys(("float_parsing", "float_type"), "one number; this one takes no schedule"),
-    "bool_parsing": "true or false",
-    "string_type": "text",
-    "list_type": "a list: [a, b]",
-    **dict.fromkeys(("dict_type", "model_type"), "keys and values: {key: value}"),
-    "string_pattern_mismatch": "letters, digits, - and _",
-}
-
-
-def _expected(fault: Any) -> str:
-    context = fault.get("ctx") or {}
-    if fault["type"] in EXAMPLES:
-        return EXAMPLES[fault["type"]]
-    if "expected" in context:
-        return str(context["expected"])
-    limits = [
-        f"{word} {context[key]}"
-        for key, word in (("ge", "at least"), ("gt", "more than"), ("le", "at most"), ("lt", "less than"))
-        if key in context
-    ]
-    return "a value of " + " and ".join(limits) if limits else "rlperc check RECIPE says whether it is mended"
-
-
-def _address(location: Iterable[int | str], raw: Any) -> str:
-    """`('stages', 2, 'train')` as a user writes it: `stages.reason.train`."""
-    words: list[str] = []
-    node = raw
-    for key in location:
-        if key in MODES and isinstance(node, dict) and key not in node:
-            continue  # not the user's word, but the schema's, for which blend was chosen
-        known = (isinstance(node, dict) and key in node) or (isinstance(node, list) and isinstance(key, int))
-        node = node[key] if known else None
-        words.append(_item_name(node) if isinstance(key, int) and isinstance(node, dict) else str(key))
-    return ".".join(words)
-
-
-def _known_keys(location: tuple[int | str, ...]) -> list[str]:
-    """The keys that the schema knows where a location's last key was found."""
-    if location[0] == "tags":
-        return [field.name for field in fields(Tags)]
-    model: type[BaseModel] = Recipe
-    for key in location[:-1]:
-        if key in MODES:
-            model = MODES[str(key)]
-        elif isinstance(key, str) and key in model.model_fields:
-            inner = _inner_model(model.model_fields[key].annotation)
-            model = inner or model
-    return [field.alias or name for name, field in model.model_fields.items()]
-
-
-def _inner_model(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((inner for part in get_args(annotation) if (inner := _inner_model(part))), None)
+        raise explain(error, raw, file) from None
 
 
 def dump_recipe(recipe: Recipe) -> str:

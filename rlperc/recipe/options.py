@@ -25,6 +25,7 @@ _FILES = {
     "SFTConfig": ("trl", "trainer/sft_config.py"),
     "GRPOConfig": ("trl", "trainer/grpo_config.py"),
     "RLOOConfig": ("trl", "trainer/rloo_config.py"),
+    "EngineArgs": ("vllm", "engine/arg_utils.py"),
 }
 # What a recipe says elsewhere, so that it is said once.
 OWNED = {
@@ -36,6 +37,17 @@ OWNED = {
     "model_init_kwargs": "model: {dtype: …, attn_implementation: …}",
     "remove_unused_columns": "leave it out: the rewards need the columns",
     "eval_strategy": "evaluate: {data: …, curve: {every: …}}",
+    "use_vllm": "rollout: {engine: vllm}",
+    "vllm_mode": "rollout: {engine: vllm, mode: …}",
+    "vllm_server_base_url": "rollout: {engine: vllm, mode: server, url: …}",
+    "vllm_server_host": "rollout: {engine: vllm, mode: server, url: …}",
+    "vllm_server_port": "rollout: {engine: vllm, mode: server, url: …}",
+    "vllm_server_timeout": "rollout: {engine: vllm, mode: server, wait_s: …}",
+    "vllm_max_model_length": "rollout: {engine: vllm, vllm: {max_model_len: …}}",
+    "vllm_gpu_memory_utilization": "rollout: {engine: vllm, vllm: {gpu_memory_utilization: …}}",
+    "vllm_tensor_parallel_size": "rollout: {engine: vllm, vllm: {tensor_parallel_size: …}}",
+    "vllm_enable_sleep_mode": "rollout: {engine: vllm, vllm: {enable_sleep_mode: …}}",
+    "vllm_model_impl": "rollout: {engine: vllm, vllm: {model_impl: …}}",
 }
 
 
@@ -109,12 +121,6 @@ def check_options(stage: Stage) -> list[str]:
     for option, value in stage.train.items():
         if option in OWNED:
             raise RecipeError(f"'{where}.{option}'", "a recipe says this in one place only", OWNED[option])
-        if option == "use_vllm" and value:
-            raise RecipeError(
-                f"'{where}.use_vllm'",
-                "the pinned TRL hands images to vLLM in a way that changes what the model sees (huggingface/trl#6401)",
-                "leave it out: transformers generates",
-            )
         if option == "resume_from_checkpoint" and value:
             raise RecipeError(
                 f"'{where}.resume_from_checkpoint'",

@@ -228,6 +228,12 @@ class Recipe(Part):
     stages: list[Stage] = Field(min_length=1)
     evaluate: Evaluate | None = None
 
+    @property
+    def extras(self) -> list[str]:
+        """What has to be installed beside rlperc itself, by the names of its extras."""
+        on_vllm = any(stage.rollout.engine == "vllm" for stage in self.stages if stage.kind in RL_KINDS)
+        return ["train", "vllm"] if on_vllm else ["train"]
+
     @model_validator(mode="after")
     def _names_differ(self) -> Recipe:
         names = [stage.name for stage in self.stages]

@@ -18,6 +18,7 @@ from rlperc.score.coupling import Coupling
 from rlperc.train.callbacks import dress
 from rlperc.train.credit import Credit
 from rlperc.train.options import refusals, training
+from rlperc.train.parity import ParityWatch
 from rlperc.train.ppo import RlpercPPOTrainer
 from rlperc.train.rollout import Setup
 from rlperc.train.trl_overrides import RlpercGRPOTrainer, RlpercRLOOTrainer
@@ -96,6 +97,8 @@ def train_rl(trainer: Any) -> Trained:
     """Train. The rewards' worker processes end with it, however it ends."""
     rewards = [function for function in trainer.reward_funcs if isinstance(function, TrlReward)]
     dress(trainer, trainer.kind)
+    if trainer.use_vllm:
+        trainer.add_callback(ParityWatch(trainer))
     try:
         with training(trainer.kind):
             trainer.train()

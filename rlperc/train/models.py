@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from rlperc.errors import RecipeError
+from rlperc.errors import RecipeError, did_you_mean
 from rlperc.recipe.schema import Model
 
 # What the architectures of transformers call the three parts of a vision-language model.
@@ -31,7 +31,7 @@ def load_model(source: str | Path, settings: Model) -> tuple[Any, Any]:
     if settings.revision is not None and str(source) == settings.name:
         shared["revision"] = settings.revision  # type: ignore[assignment]
     try:
-        processor = AutoProcessor.from_pretrained(source, **shared)
+        processor = AutoProcessor.from_pretrained(source, **shared, **settings.processor)
         model = AutoModelForImageTextToText.from_pretrained(
             source, dtype=dtype, attn_implementation=settings.attn_implementation, **shared
         )
@@ -41,8 +41,18 @@ def load_model(source: str | Path, settings: Model) -> tuple[Any, Any]:
             " ".join(str(error).split())[:600],
             "a vision-language model's hub name, or a folder that holds one and its processor",
         ) from error
+    _check_told(processor, settings.processor)
     freeze(model, settings.freeze)
     return model, processor
+
+
+def _check_told(processor: Any, told: dict[str, Any]) -> None:
+    """Transformers takes options that a processor does not have, and says nothing."""
+    known = processor.image_processor.valid_kwargs.__annotations__
+    for option in told:
+        if option not in known:
+            kind = type(processor.image_processor).__name__
+            raise RecipeError(f"model.processor: {{{option}: …}}", f"{kind} has no such option", did_you_mean(option, known))
 
 
 def freeze(model: nn.Module, parts: list[str]) -> None:

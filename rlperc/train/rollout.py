@@ -30,12 +30,15 @@ from trl.trainer import grpo_trainer, rloo_trainer
 from rlperc.errors import RolloutError
 from rlperc.recipe.rollout import Rollout
 from rlperc.train.critic import CRITIC
-from rlperc.train.vllm_client import FileClient, NcclClient, ServerLost
 
 log = logging.getLogger(__name__)
 
 KV_CACHE_ON_CPU = 2**30  # bytes; vLLM's own default would take what the training needs
 ATTEMPTS = 3
+
+
+class ServerLost(Exception):
+    """The server does not answer, or says that it broke. Survives pickling."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,11 @@ class Setup:
     trust_remote_code: bool = False
     processor: dict[str, Any] = field(default_factory=dict)
     folder: str = "."
+
+    @property
+    def engine_dtype(self) -> str:
+        """What vLLM computes in."""
+        return str(self.rollout.vllm.get("dtype", self.dtype))
 
     def engine_args(self) -> dict[str, Any]:
         """Options of vLLM's engine, by its own names."""
@@ -124,6 +132,8 @@ class Rollouts(VLLMGeneration):
         return LLM(**{**theirs, "seed": seed, **self.setup.engine_args()})
 
     def _client(self, **theirs: Any) -> Any:
+        from rlperc.train.vllm_client import FileClient, NcclClient
+
         by_file = (self.setup.rollout.sync or ("nccl" if torch.cuda.is_available() else "file")) == "file"
         return FileClient(self.setup.folder, **theirs) if by_file else NcclClient(**theirs)
 

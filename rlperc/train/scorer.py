@@ -48,24 +48,32 @@ class ModelScorer:
 
         Every process of a distributed run comes here with as many completions, so that sharded weights can be gathered.
         """
+        rows = zip(self.logprobs(images), self._spans, strict=True)
+        return [row[list(span)].mean().item() if span else None for row, span in rows]
+
+    def logprobs(self, images: list[list[Any]], temperature: float = 1.0) -> list[torch.Tensor]:
+        """Log-probabilities of the completions' tokens, seeing `images`. Shape of each: at least the completion's length.
+
+        Every process comes here with as many completions, as above.
+        """
         was_training = self.model.training
         self.model.eval()
         starts = range(0, len(self.prompts), self.batch_size)
         try:
             with torch.no_grad():
-                return [value for start in starts for value in self._chunk(slice(start, start + self.batch_size), images)]
+                chunks = [self._chunk(slice(start, start + self.batch_size), images, temperature) for start in starts]
         finally:
             self.model.train(was_training)
+        return [row for chunk in chunks for row in chunk]
 
-    def _chunk(self, chunk: slice, images: list[list[Any]]) -> list[float | None]:
+    def _chunk(self, chunk: slice, images: list[list[Any]], temperature: float) -> torch.Tensor:
         inputs, width = self._inputs(self.prompts[chunk], images[chunk], self.completion_ids[chunk])
         # Only the completion's logits: over a large vocabulary those of the prompt would fill a GPU.
         kept = {"logits_to_keep": width + 1} if self._keeps_logits else {}
-        logits = self.model(**inputs, **kept, use_cache=False).logits[:, -width - 1 : -1]
+        logits = self.model(**inputs, **kept, use_cache=False).logits[:, -width - 1 : -1].float() / temperature
         written = inputs["input_ids"][:, -width:, None]
-        chosen = logits.gather(2, written)[..., 0].float()
-        logprobs = chosen - torch.logsumexp(logits.float(), dim=-1)  # Shape: (completions, width)
-        return [row[list(span)].mean().item() if span else None for row, span in zip(logprobs, self._spans[chunk], strict=True)]
+        chosen = logits.gather(2, written)[..., 0]
+        return chosen - torch.logsumexp(logits, dim=-1)  # Shape: (completions, width)
 
     def _inputs(
         self, prompts: Sequence[list[dict[str, Any]]], images: list[list[Any]], completion_ids: Sequence[list[int]]

@@ -110,6 +110,17 @@ class RlpercRLOOTrainer(Rewarded, RLOOTrainer):
 
     kind = "rloo"
 
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        output: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        if self.use_vllm:
+            drawn = torch.tensor(
+                [math.fsum(row) for row in self.vllm_generation.last_logprobs], device=output["old_logps"].device
+            )
+            gap = (drawn - output["old_logps"]).abs() / output["completion_mask"].sum(1).clamp(min=1)
+            # Under the name of GRPO's, which TRL logs itself; here of whole responses.
+            self._metrics["train"]["sampling/sampling_logp_difference/mean"].append(self.accelerator.gather(gap).mean().item())
+        return output
+
     def _calculate_rewards(self, *args: Any) -> Tensor:
         rewards = super()._calculate_rewards(*args)
         self._watch(rewards)
@@ -220,7 +231,7 @@ class RlpercGRPOTrainer(Rewarded, GRPOTrainer):
         return drawn
 
     def _draw(self, rows: list[dict[str, Any]]) -> Drawn:
-        prompts = [_with_images(row) for row in rows]
+        prompts = [with_images_in_place(row) for row in rows]
         generated = super()._generate(prompts)
         _, completion_ids, _, completions, *_ = generated
         rewards = super()._calculate_rewards(rows, prompts, completions, completion_ids)
@@ -232,7 +243,7 @@ class RlpercGRPOTrainer(Rewarded, GRPOTrainer):
         return self.credit.silent_groups(rewards, self.num_generations, self.progress)
 
 
-def _with_images(row: dict[str, Any]) -> list[dict[str, Any]]:
+def with_images_in_place(row: dict[str, Any]) -> list[dict[str, Any]]:
     """A row's prompt as TRL gives it to the chat template, with its images in their place."""
     images = row.get("images") if "images" in row else [row["image"]] if row.get("image") is not None else None
     prompt: list[dict[str, Any]] = row["prompt"]

@@ -14,13 +14,10 @@ from safetensors.torch import save_file
 from trl.generation.vllm_client import VLLMClient
 
 from rlperc.errors import RolloutError
+from rlperc.train.rollout import ServerLost
 
 CHUNK = 2**31  # bytes of weights in one file
 CONNECTIONS = 64  # as many as TRL asks at a time
-
-
-class ServerLost(Exception):
-    """The server does not answer, or says that it broke. Survives pickling."""
 
 
 class NcclClient(VLLMClient):
