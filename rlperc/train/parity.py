@@ -66,27 +66,29 @@ def compare(trainer: Any, settings: Parity) -> list[Compared]:
     trainer._last_loaded_step = trainer.state.global_step
     with _plain(generation, settings.tokens):
         _, completion_ids, _, _ = generation.generate(ids, images, 1)
+    return measure(trainer, rows, ids, images, completion_ids, generation.last_logprobs)
+
+
+def measure(
+    trainer: Any,
+    rows: Sequence[dict[str, Any]],
+    ids: Sequence[list[int]],
+    images: Sequence[list[Any]] | None,
+    completion_ids: Sequence[list[int]],
+    logprobs: Sequence[list[float | None]],
+) -> list[Compared]:
+    """Hold responses that were drawn for rows, and what vLLM says of them, against the trainer's model."""
+    images = images or [[] for _ in rows]
     cut = [_before_images(row, trainer.model) for row in completion_ids]
-    images = images or [[] for _ in prompts]
-    size, template = trainer.args.per_device_train_batch_size, generation.chat
-    scorer = ModelScorer(
-        trainer.model, trainer.processing_class, [row["prompt"] for row in rows], cut, trainer.tags, size, template
-    )
-    ours = scorer.logprobs(images, trainer.temperature)
-    found = [
-        Compared(
-            trainer.accelerator.process_index,
-            row,
-            len(ids[row]),
-            len(images[row]),
-            cut[row],
-            [
-                theirs - own
-                for theirs, own in zip(generation.last_logprobs[row], ours[row].tolist()[: len(cut[row])], strict=False)
-            ],
-        )
-        for row in range(len(rows))
-    ]
+    size, template = trainer.args.per_device_train_batch_size, trainer.chat_template_kwargs
+    prompts = [row["prompt"] for row in rows]
+    scorer = ModelScorer(trainer.model, trainer.processing_class, prompts, cut, trainer.tags, size, template)
+    ours = scorer.logprobs([list(seen or []) for seen in images], trainer.temperature)
+    found = []
+    for row, (prompt, seen, written) in enumerate(zip(ids, images, cut, strict=True)):
+        pairs = zip(logprobs[row][: len(written)], ours[row][: len(written)].tolist(), strict=True)
+        differences = [theirs - own for theirs, own in pairs if theirs is not None]
+        found.append(Compared(trainer.accelerator.process_index, row, len(prompt), len(seen or []), written, differences))
     return list(gather_object(found))
 
 
@@ -101,8 +103,8 @@ def check(found: Sequence[Compared], settings: Parity, dtype: str, processor: An
         return
     raise RolloutError(
         f"responses from vLLM, in {dtype}",
-        f"their log-probabilities differ from the trainer's by {mean:.2g} on average and {largest:.2g} at most, and {mean_limit:g} "
-        f"and {largest_limit:g} are allowed:\n{table(found, processor)}\n    {USUAL}",
+        f"their log-probabilities differ from the trainer's by {mean:.2g} on average and {largest:.2g} at most, where "
+        f"{mean_limit:g} and {largest_limit:g} are allowed:\n{table(found, processor)}\n    {USUAL}",
         "rollout: {vllm: {dtype: …}}, or {parity: {mean: …, max: …}} where the difference is meant",
     )
 
@@ -121,10 +123,8 @@ def table(found: Sequence[Compared], processor: Any, rows: int = 8) -> str:
         sizes = [abs(value) for value in one.differences] or [0.0]
         place = sizes.index(max(sizes))
         token = processor.decode(one.ids[place : place + 1]) if one.ids else ""
-        lines.append(
-            f"    {one.process}:{one.row:<6}{one.prompt_tokens:>6}{one.images:>8}{len(one.ids):>10}  {statistics.fmean(sizes):<8.2g} "
-            f"{max(sizes):<8.2g} {place} {token!r}"
-        )
+        what = f"    {one.process}:{one.row:<6}{one.prompt_tokens:>6}{one.images:>8}{len(one.ids):>10}"
+        lines.append(f"{what}  {statistics.fmean(sizes):<8.2g} {max(sizes):<8.2g} {place} {token!r}")
     return "\n".join(lines)
 
 
@@ -139,7 +139,7 @@ def _some(rows: Any, count: int) -> list[int]:
 @contextmanager
 def _plain(generation: Any, tokens: int) -> Iterator[None]:
     """Sampling that both sides see alike: nothing cut off the distribution, no token held back."""
-    changed = {
+    changed: dict[str, Any] = {
         "max_completion_length": tokens,
         "top_p": 1.0,
         "top_k": 0,
@@ -188,6 +188,6 @@ class ParityWatch(TrainerCallback):
         self.seen.append(gap)
         if usual is not None and gap > max(FLOOR, JUMP * usual) and state.is_world_process_zero:
             log.warning(
-                "rlperc: step %d: vLLM's log-probabilities are %.3f from the trainer's on average, after %.3f in the steps before. %s.",
+                "rlperc: step %d: vLLM's log-probabilities are %.3f from the trainer's on average, after %.3f before. %s.",
                 *(state.global_step, gap, usual, USUAL),
             )

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
 from datasets import Dataset
 from peft import LoraConfig
 from transformers import TrainerCallback, TrainingArguments
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
+from transformers.integrations.fsdp import is_fsdp_enabled
 from trl import GRPOConfig, RLOOConfig, SFTConfig
 
 from rlperc.errors import DataError
@@ -55,11 +58,12 @@ def check_rows(stage: Stage, rows: Dataset) -> None:
     for one in load_rewards(stage):
         check_columns(one.reward, rows.column_names, stage.data.source)
     without = has_images(rows).count(False)
-    if 0 < without < len(rows):
+    if 0 < without < len(rows) and PartialState().num_processes > 1 and (is_deepspeed_zero3_enabled() or is_fsdp_enabled()):
         raise DataError(
             f"the stage '{stage.name}' ({stage.kind}) on {stage.data.source}",
-            f"{without} of {len(rows)} rows have no image, and TRL cannot mix the two in a batch",
-            "two data sets, one with images and one without",
+            f"{without} of {len(rows)} rows have no image: where weights are split over processes (ZeRO-3, FSDP), all of them "
+            "need an image at the same moment, or wait for ever",
+            "DDP or ZeRO-2, or data in which every row has an image or none has",
         )
 
 

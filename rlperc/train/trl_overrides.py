@@ -4,8 +4,9 @@
   place to lend rewards the model, and to see what they say of whole groups.
 - `_generate_and_score_completions` returns what a step is trained on: its advantages become those of the recipe's blend, of
   shape (B,), or (B, T), which TRL's loss takes from subclasses.
-- `_tokenize_prompts` knows a prompt's messages and images: what `rlperc.train.rollout` gives to vLLM, and the one place
-  where rows without an image can stand beside rows with one.
+- `_tokenize_prompts` knows a prompt's messages and images: what `rlperc.train.rollout` gives to vLLM.
+- Those two, and `_get_per_token_logps_and_entropies`, which calls the model, are where rows without an image can stand beside
+  rows with one: TRL 1.16 writes None for their images, which processors refuse, and gives models tensors of no image.
 - `_generate` hands back completions that were drawn before, where groups are drawn again (DAPO's dynamic sampling).
 
 `rlperc.train.ppo` goes on from here, and overrides `_compute_loss` besides.
@@ -18,17 +19,20 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from torch import Tensor
 from trl import GRPOTrainer, RLOOTrainer
 from trl.data_utils import prepare_multimodal_messages
 
 from rlperc.recipe.credit import PER_TOKEN
+from rlperc.recipe.rows import IMAGE_COLUMNS, row_images
 from rlperc.recipe.sizes import with_sizes
 from rlperc.reward.contract import Ranges
 from rlperc.reward.trl import TrlReward
 from rlperc.score.coupling import Coupling
 from rlperc.train.blend import on_tokens, penalize_span, without_gaps, without_spread
 from rlperc.train.credit import Credit
+from rlperc.train.mixed import counted, keep_in_step, seeing
 from rlperc.train.resample import Drawn, Sharing, draw_alive
 from rlperc.train.rollout import Setup, rolled_out_by
 from rlperc.train.scorer import ModelScorer
@@ -46,6 +50,7 @@ class Rewarded(_Host):
         self.credit, self.tags = credit, tags
         with rolled_out_by(setup):
             super().__init__(**kwargs)
+        keep_in_step(self.model, self.accelerator.num_processes)
         if self.use_vllm:
             template = getattr(self, "chat_template", None)
             self.vllm_generation.chat = {**self.chat_template_kwargs, **({"chat_template": template} if template else {})}
@@ -58,12 +63,26 @@ class Rewarded(_Host):
         """Share of the training that is done."""
         return float(self.state.global_step / max(1, self.state.max_steps))
 
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        # TRL gathers images only where the process has some, and the others would wait for ever; and its table of them
+        # has no place for steps without.
+        self.log_multimodal = False
+        if self.args.log_multimodal and any(name in inputs[0] for name in IMAGE_COLUMNS):
+            self._logs["images"].extend(gather_object([row_images(row) for row in inputs]))
+        rows = [{**row, "images": row_images(row)} for row in inputs]
+        output: dict[str, Any] = super()._generate_and_score_completions(rows)
+        return {**output, **counted(output)}
+
     def _tokenize_prompts(self, prompts: list[Any]) -> Any:
-        ids, images, fields = super()._tokenize_prompts(prompts)
+        # RLOO leaves messages of plain text, which processors refuse.
+        messages = [prepare_multimodal_messages(prompt) for prompt in prompts]
         if self.use_vllm:
-            self.vllm_generation.conversations = [prepare_multimodal_messages(prompt) for prompt in prompts]
-        # Processors take an empty list for a row without an image among others, and fail on TRL's None.
+            self.vllm_generation.conversations = messages
+        ids, images, fields = super()._tokenize_prompts(messages)
         return ids, images and [some or [] for some in images], fields
+
+    def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **fields: Any) -> Any:
+        return super()._get_per_token_logps_and_entropies(seeing(model), *args, **{**fields, **counted(fields)})
 
     def _calculate_rewards(
         self, inputs: list[dict[str, Any]], prompts: list[Any], completions: list[Any], completion_ids_list: list[list[int]]
@@ -232,7 +251,9 @@ class RlpercGRPOTrainer(Rewarded, GRPOTrainer):
 
     def _draw(self, rows: list[dict[str, Any]]) -> Drawn:
         prompts = [with_images_in_place(row) for row in rows]
-        generated = super()._generate(prompts)
+        *written, _, tool_images = super()._generate(prompts)
+        # Where images are None, TRL takes those of the rows: None and lists of images could not be moved among each other.
+        generated = (*written, None, tool_images)
         _, completion_ids, _, completions, *_ = generated
         rewards = super()._calculate_rewards(rows, prompts, completions, completion_ids)
         columns = {name: list(values) for name, values in self._pending_extra_logs.items()}
@@ -245,7 +266,7 @@ class RlpercGRPOTrainer(Rewarded, GRPOTrainer):
 
 def with_images_in_place(row: dict[str, Any]) -> list[dict[str, Any]]:
     """A row's prompt as TRL gives it to the chat template, with its images in their place."""
-    images = row.get("images") if "images" in row else [row["image"]] if row.get("image") is not None else None
+    images = row_images(row)
     prompt: list[dict[str, Any]] = row["prompt"]
     return prepare_multimodal_messages(prompt, images=images) if images else prompt
 

@@ -1,0 +1,72 @@
+"""What a recipe starts from, the same for the trainer and for a server beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig
+
+from rlperc.errors import RecipeError
+from rlperc.recipe.schema import Recipe, Stage
+from rlperc.train.data import load_rows
+from rlperc.train.tiny import save_tiny_model
+
+TOKENIZER_ROWS = 2000
+
+
+def start_model(recipe: Recipe, folder: Path, writes: bool = True) -> str | Path:
+    """The model to start from: a name, or `folder` with a tiny one in it, which follows from the recipe alone.
+
+    Args:
+        recipe: a resolved recipe.
+        folder: where a tiny model goes.
+        writes: whether this process is the one that makes it.
+    """
+    first = recipe.stages[0]
+    if first.model.tiny is None:
+        return str(first.model.name)
+    if writes:
+        teacher = next((s for s in recipe.stages if s.kind == "sft"), first)
+        rows = load_rows(teacher.data.model_copy(update={"rows": TOKENIZER_ROWS}), recipe.seed, recipe.tags)
+        texts = [str(message["content"]) for prompt in rows["prompt"] for message in prompt]
+        texts += [str(text) for text in rows["response"]] if "response" in rows.column_names else []
+        save_tiny_model(folder, first.model.tiny, texts, recipe.tags, recipe.seed)
+    return folder
+
+
+def computes_in(stage: Stage, source: str | Path) -> str:
+    """The dtype that an RL stage's trainer computes in, by torch's name, without making the trainer's config.
+
+    The config cannot be made outside the training: TRL refuses batches that only several processes fill.
+
+    Args:
+        stage: of an RL kind.
+        source: what `start_model` returned.
+
+    Raises:
+        RecipeError: the model has no config, or one that says no dtype where the stage leaves it to the model.
+    """
+    cuda = torch.cuda.is_available()
+    fp16 = stage.train.get("fp16", False)
+    bf16 = stage.train.get("bf16", cuda and torch.cuda.is_bf16_supported() and not fp16)
+    if bf16 or (bf16 is None and not fp16):
+        return "bfloat16"
+    if fp16:
+        return "float16"
+    return _of_the_weights(stage, source) if stage.model.dtype == "auto" else stage.model.dtype
+
+
+def _of_the_weights(stage: Stage, source: str | Path) -> str:
+    shared = {"revision": stage.model.revision} if stage.model.revision and str(source) == stage.model.name else {}
+    try:
+        dtype = AutoConfig.from_pretrained(source, trust_remote_code=stage.model.trust_remote_code, **shared).dtype
+    except (OSError, ValueError) as error:
+        raise RecipeError(
+            f"the model '{source}'", " ".join(str(error).split())[:600], "a hub name, or a model's folder"
+        ) from error
+    if dtype is None:
+        raise RecipeError(
+            f"model.dtype: auto with '{source}'", "its config names no dtype", "model: {dtype: float32 or bfloat16}"
+        )
+    return str(dtype).removeprefix("torch.")
