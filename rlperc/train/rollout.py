@@ -7,7 +7,7 @@
 2. After weights have changed TRL empties the prefix cache, but not the cache of image embeddings.
 3. Nothing keeps vLLM from sampling the image token, on which the policy's forward fails.
 4. TRL names no dtype, no revision and no options of the processor; vLLM then takes its own defaults.
-5. On CPU vLLM keeps its weights packed, and takes new ones only through its own reloading.
+5. On CPU vLLM keeps its weights packed, and takes new ones only through its own reloading, which forgets a tied output layer.
 
 Each of them has a test in tests/vllm that fails without the repair, and one that fails once TRL needs it no more.
 """
@@ -30,6 +30,7 @@ from trl.trainer import grpo_trainer, rloo_trainer
 from rlperc.errors import RolloutError
 from rlperc.recipe.rollout import Rollout
 from rlperc.train.critic import CRITIC
+from rlperc.train.vllm_transfer import pack_heads_again
 
 log = logging.getLogger(__name__)
 
@@ -163,7 +164,9 @@ class Rollouts(VLLMGeneration):
         else:
             # The loader keeps tensors until a layer is whole, and ZeRO-3 takes them back before.
             weights = ((name, value.clone()) for name, value in self._iter_named_params())
-            self.llm.llm_engine.model_executor.driver_worker.model_runner.reload_weights(weights_iterator=weights)
+            runner = self.llm.llm_engine.model_executor.driver_worker.model_runner
+            runner.reload_weights(weights_iterator=weights)
+            pack_heads_again(runner.get_model())
             self.llm.reset_prefix_cache()
         self.llm.llm_engine.reset_encoder_cache()
 

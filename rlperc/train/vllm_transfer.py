@@ -19,6 +19,17 @@ def register() -> None:
         WeightTransferEngineFactory.register_engine(NAME, _engine())
 
 
+def pack_heads_again(model: Any) -> None:
+    """After a reload on CPU: an output layer tied to the embedding was packed into a copy, which vLLM leaves as it was."""
+    from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
+    from vllm.platforms import current_platform
+
+    if current_platform.is_cpu():
+        for layer in model.modules():
+            if isinstance(layer, ParallelLMHead):
+                layer.quant_method.process_weights_after_loading(layer)
+
+
 def _engine() -> type[Any]:
     """Made when vLLM asks for it: this file is read where there is no vLLM, too."""
     from safetensors.torch import load_file
@@ -55,6 +66,7 @@ def _engine() -> type[Any]:
         def finish_weight_update(self) -> None:
             """Pack the layers again."""
             finalize_layerwise_reload(self.model, self.model_config)
+            pack_heads_again(self.model)
 
         def shutdown(self) -> None:
             """Nothing to close."""

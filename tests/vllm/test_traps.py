@@ -37,12 +37,14 @@ def trainer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 @contextmanager
-def moved(parameter: torch.nn.Parameter) -> Iterator[None]:
+def moved(*parameters: torch.nn.Parameter) -> Iterator[None]:
     """Other values for a while, as after an optimizer's step."""
-    before = parameter.data.clone()
-    parameter.data += torch.randn(before.shape, generator=torch.Generator().manual_seed(1)) * before.std()
+    before, random = [parameter.data.clone() for parameter in parameters], torch.Generator().manual_seed(1)
+    for parameter in parameters:
+        parameter.data += 0.3 * torch.randn(parameter.shape, generator=random) * parameter.data.abs().mean()
     yield
-    parameter.data.copy_(before)
+    for parameter, values in zip(parameters, before, strict=True):
+        parameter.data.copy_(values)
 
 
 def vision_weight(trainer: Any) -> torch.nn.Parameter:
@@ -204,3 +206,15 @@ def test_trl_cannot_sync_on_cpu_upstream(trainer: Any) -> None:
         VLLMGeneration.sync_weights(trainer.vllm_generation)
     trainer.vllm_generation.sync_weights()
     assert differences(trainer)[1] < EXACT
+
+
+def test_every_weight_arrives(trainer: Any) -> None:
+    with moved(*trainer.model.parameters()):
+        assert differences(trainer)[1] < EXACT
+    assert differences(trainer)[1] < EXACT
+
+
+def test_vllm_forgets_a_tied_output_layer_upstream(trainer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with moved(trainer.model.get_output_embeddings().weight), monkeypatch.context() as patch:
+        patch.setattr("rlperc.train.rollout.pack_heads_again", lambda model: None)
+        assert differences(trainer)[1] > 1e-2
