@@ -13,7 +13,7 @@ test: lint
 
 # A real vLLM, in an environment of its own: it wants another transformers, and on CPU some help.
 test-vllm: .venv-vllm/ready
-	$(VLLM)/pytest tests/vllm $(ARGS)
+	$(VLLM)/pytest tests/on_vllm $(ARGS)
 
 lint: .venv/ready
 	$(BIN)/ruff format --check .

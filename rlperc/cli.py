@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rlperc.cli_rewards import add_rewards
 from rlperc.cli_score import add_score
+from rlperc.cli_serve import add_serve
 from rlperc.errors import RewardError, UserError
 
 DONE, USERS_FAULT, INTERRUPTED = 0, 2, 130
@@ -61,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_recipe(check)
     check.set_defaults(run=_check)
 
+    add_serve(commands)
     add_score(commands)
     add_rewards(commands)
 

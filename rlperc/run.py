@@ -38,9 +38,8 @@ from rlperc.train.data import load_rows
 from rlperc.train.images import has_images
 from rlperc.train.models import load_model, save_model
 from rlperc.train.stages import check_rows, stage_config, train_stage
-from rlperc.train.tiny import save_tiny_model
+from rlperc.train.start import start_model
 
-TOKENIZER_ROWS = 2000
 Say = Callable[[str], None]
 
 
@@ -137,16 +136,7 @@ class Run:
 
     def _start(self) -> str | Path:
         """The model to start from: a name, or the folder of a tiny one made now."""
-        first = self.recipe.stages[0]
-        if first.model.tiny is None:
-            return str(first.model.name)
-        source = self.folder.path / "stages" / "start"
-        if self.folder.writes:
-            teacher = next((s for s in self.recipe.stages if s.kind == "sft"), first)
-            rows = load_rows(teacher.data.model_copy(update={"rows": TOKENIZER_ROWS}), self.recipe.seed, self.recipe.tags)
-            texts = [str(message["content"]) for prompt in rows["prompt"] for message in prompt]
-            texts += [str(text) for text in rows["response"]] if "response" in rows.column_names else []
-            save_tiny_model(source, first.model.tiny, texts, self.recipe.tags, self.recipe.seed)
+        source = start_model(self.recipe, self.folder.path / "stages" / "start", self.folder.writes)
         self.state.wait_for_everyone()
         return source
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from launch import QUICKSTART, SHORT, rlperc
 
-collect_ignore = [] if importlib.util.find_spec("vllm") else ["vllm"]  # `make test-vllm` has an environment of its own
+collect_ignore = [] if importlib.util.find_spec("vllm") else ["on_vllm"]  # `make test-vllm` has an environment of its own
 
 os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", OMP_NUM_THREADS="2")
 

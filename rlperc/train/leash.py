@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 
-STRAGGLERS_S = 3.0  # for what the command itself has started, to clean up after the command has ended
+STRAGGLERS_S = 2.0  # for what the command itself has started, to clean up after the command has ended
 
 
 def main() -> None:

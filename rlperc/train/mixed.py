@@ -11,7 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from trl.data_utils import prepare_multimodal_messages
 
+from rlperc.recipe.rows import IMAGE_COLUMNS, Row, row_images
 from rlperc.train.models import frozen_names
 
 # What TRL gives a model of a batch's images.
@@ -23,6 +25,16 @@ IMAGE_TENSORS = (
     "image_position_ids",
     "spatial_shapes",
 )
+
+
+def with_list(row: Row) -> Row:
+    """The row with its images in `images`, an empty list where it has none: processors take that among others, but no None.
+
+    In data with images all messages are in parts: TRL's table of completions cannot hold both kinds.
+    """
+    images = row_images(row)
+    in_parts = not images and not row.keys().isdisjoint(IMAGE_COLUMNS)
+    return {**row, "images": images, **({"prompt": prepare_multimodal_messages(row["prompt"])} if in_parts else {})}
 
 
 def counted(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from rlperc.train.trl_overrides import with_images_in_place
 
 log = logging.getLogger(__name__)
 
-# In nats. float32 was measured at 1e-6 (tests/vllm); half precision rounds a log-probability of 10 to 0.03.
+# In nats. float32 was measured at 1e-6 (tests/on_vllm); half precision rounds a log-probability of 10 to 0.03.
 TOLERANCES = {"float32": (1e-3, 0.02)}
 HALF = (0.05, 1.0)
 JUMP, WINDOW, FLOOR = 5.0, 20, 0.01

@@ -9,7 +9,7 @@
 4. TRL names no dtype, no revision and no options of the processor; vLLM then takes its own defaults.
 5. On CPU vLLM keeps its weights packed, and takes new ones only through its own reloading, which forgets a tied output layer.
 
-Each of them has a test in tests/vllm that fails without the repair, and one that fails once TRL needs it no more.
+Each of them has a test in tests/on_vllm that fails without the repair, and one that fails once TRL needs it no more.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 KV_CACHE_ON_CPU = 2**30  # bytes; vLLM's own default would take what the training needs
 ATTEMPTS = 3
+LAUNCHERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # variables that torchrun sets
 
 
 class ServerLost(Exception):
@@ -116,6 +117,7 @@ class Rollouts(VLLMGeneration):
         self.last_logprobs: list[list[float | None]] = []
         self._stream: Iterator[tuple[str, torch.Tensor]] = iter(())
         kwargs["generation_kwargs"] = _unsampled(kwargs["model"], kwargs.get("generation_kwargs"))
+        kwargs["logprobs"] = 0  # of the sampled tokens; TRL's RLOO asks for none, and nothing could be watched
         super().__init__(**kwargs)
 
     # --- starting and stopping ---------------------------------------------------------------------------------------
@@ -123,8 +125,12 @@ class Rollouts(VLLMGeneration):
     def _init_vllm(self) -> None:
         if self.mode == "colocate" and not torch.cuda.is_available():
             os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # the threads are the trainer's too
+        before = {name: os.environ.get(name) for name in LAUNCHERS}
         with _replaced(vllm_generation, LLM=self._engine, VLLMClient=self._client):
             super()._init_vllm()
+        # TRL sets them for vLLM. Left behind, they would make a lone process and those that it starts part of a launch.
+        for name in (name for name, value in before.items() if value is None):
+            os.environ.pop(name, None)
 
     def _engine(self, **theirs: Any) -> Any:
         from vllm import LLM
@@ -141,7 +147,15 @@ class Rollouts(VLLMGeneration):
     def close(self) -> None:
         """Give back what vLLM holds in this process."""
         if self.mode == "colocate":
-            self.llm.llm_engine.engine_core.shutdown()
+            destroy = torch.distributed.destroy_process_group
+
+            def parts(group: Any = None) -> None:
+                """VLLM would take the trainer's own process group down with its groups."""
+                if group is not None:
+                    destroy(group)
+
+            with _replaced(torch.distributed, destroy_process_group=parts):
+                self.llm.llm_engine.engine_core.shutdown()
             del self.llm
         elif self.accelerator.is_main_process:
             self.vllm_client.close_communicator()

@@ -16,6 +16,13 @@ from urllib.parse import urlsplit
 from rlperc.errors import RecipeError
 from rlperc.recipe.schema import RL_KINDS, Recipe, Stage
 
+_USUAL = {
+    # Else the chat endpoint takes from generation_config.json what a request leaves out, a limit to its length too.
+    "generation_config": "vllm",
+    # A line for each request would bury what a server says when it dies.
+    "disable_uvicorn_access_log": True,
+}
+
 
 class Start(NamedTuple):
     """What starts a server."""
@@ -62,8 +69,7 @@ def prepare(recipe: Recipe, folder: Path) -> Start:
     )
     cuda = torch.cuda.is_available()
     by_file = (stage.rollout.sync or ("nccl" if cuda else "file")) == "file"
-    # The chat endpoint takes from generation_config.json what a request leaves out, a limit to its length too.
-    options = {"generation_config": "vllm", **setup.engine_args(), "seed": recipe.seed, **_needed(by_file)}
+    options = {**_USUAL, **setup.engine_args(), "seed": recipe.seed, **_needed(by_file)}
     place = urlsplit(stage.rollout.url)
     serve = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(source)]
     environment = {"VLLM_SERVER_DEV_MODE": "1", "PYTHONUNBUFFERED": "1"}

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from datasets import Dataset
 from transformers import TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
+from rlperc.recipe.rows import IMAGE_COLUMNS, Row
 from rlperc.train.callbacks import dress
 from rlperc.train.data import with_completions
+from rlperc.train.mixed import keep_in_step, with_list
 from rlperc.train.options import refusals, training
 
 
@@ -33,7 +36,15 @@ def train_sft(
             callbacks=list(callbacks),
             peft_config=peft_config,
         )
+    if not set(IMAGE_COLUMNS).isdisjoint(rows.column_names):
+        trainer.data_collator = partial(_collated, trainer.data_collator)
+    keep_in_step(trainer.model, trainer.accelerator.num_processes)
     dress(trainer, "sft")
     with training("sft"):
         trainer.train()
     return trainer.accelerator.unwrap_model(trainer.model)
+
+
+def _collated(collate: Callable[[list[Row]], Any], rows: list[Row]) -> Any:
+    """TRL's collator makes [None] of an empty `image`, which processors refuse."""
+    return collate([{name: value for name, value in with_list(row).items() if name != "image"} for row in rows])

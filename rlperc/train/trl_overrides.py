@@ -32,7 +32,7 @@ from rlperc.reward.trl import TrlReward
 from rlperc.score.coupling import Coupling
 from rlperc.train.blend import on_tokens, penalize_span, without_gaps, without_spread
 from rlperc.train.credit import Credit
-from rlperc.train.mixed import counted, keep_in_step, seeing
+from rlperc.train.mixed import counted, keep_in_step, seeing, with_list
 from rlperc.train.resample import Drawn, Sharing, draw_alive
 from rlperc.train.rollout import Setup, rolled_out_by
 from rlperc.train.scorer import ModelScorer
@@ -67,10 +67,9 @@ class Rewarded(_Host):
         # TRL gathers images only where the process has some, and the others would wait for ever; and its table of them
         # has no place for steps without.
         self.log_multimodal = False
-        if self.args.log_multimodal and any(name in inputs[0] for name in IMAGE_COLUMNS):
+        if self.args.log_multimodal and not inputs[0].keys().isdisjoint(IMAGE_COLUMNS):
             self._logs["images"].extend(gather_object([row_images(row) for row in inputs]))
-        rows = [{**row, "images": row_images(row)} for row in inputs]
-        output: dict[str, Any] = super()._generate_and_score_completions(rows)
+        output: dict[str, Any] = super()._generate_and_score_completions([with_list(row) for row in inputs])
         return {**output, **counted(output)}
 
     def _tokenize_prompts(self, prompts: list[Any]) -> Any:
@@ -132,12 +131,11 @@ class RlpercRLOOTrainer(Rewarded, RLOOTrainer):
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
         if self.use_vllm:
-            drawn = torch.tensor(
-                [math.fsum(row) for row in self.vllm_generation.last_logprobs], device=output["old_logps"].device
-            )
+            said = [math.fsum(map(_or_nan, row)) for row in self.vllm_generation.last_logprobs]
+            drawn = torch.tensor(said, device=output["old_logps"].device)
             gap = (drawn - output["old_logps"]).abs() / output["completion_mask"].sum(1).clamp(min=1)
             # Under the name of GRPO's, which TRL logs itself; here of whole responses.
-            self._metrics["train"]["sampling/sampling_logp_difference/mean"].append(self.accelerator.gather(gap).mean().item())
+            self._metrics["train"]["sampling/sampling_logp_difference/mean"].append(self.accelerator.gather(gap).nanmean().item())
         return output
 
     def _calculate_rewards(self, *args: Any) -> Tensor:
@@ -269,6 +267,10 @@ def with_images_in_place(row: dict[str, Any]) -> list[dict[str, Any]]:
     images = row_images(row)
     prompt: list[dict[str, Any]] = row["prompt"]
     return prepare_multimodal_messages(prompt, images=images) if images else prompt
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def _mean_inside(values: Tensor, mask: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from rlperc.words.response import Tags
 PAD, END, START = "<|endoftext|>", "<|im_end|>", "<|im_start|>"
 VISION_START, VISION_END, IMAGE, VIDEO = "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"
 SPECIAL = [PAD, START, END, VISION_START, VISION_END, IMAGE, VIDEO]
-WIDTH, HEADS, LAYERS = 32, 4, 2
+WIDTH, HEADS, LAYERS = 128, 4, 2  # heads of 32: the least that vLLM takes on CPU
 
 CHAT_TEMPLATE = """\
 {%- for message in messages -%}
@@ -79,7 +79,7 @@ def _ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, int]:
 
 
 def _text(tokenizer: PreTrainedTokenizerFast, **rope: object) -> dict[str, object]:
-    """The language model's config. Each axis of the positions gets a part of the head's 8 dimensions."""
+    """The language model's config. Each axis of the positions gets a part of half of a head."""
     return {
         "vocab_size": len(tokenizer),
         "hidden_size": WIDTH,
@@ -88,7 +88,7 @@ def _text(tokenizer: PreTrainedTokenizerFast, **rope: object) -> dict[str, objec
         "num_attention_heads": HEADS,
         "num_key_value_heads": HEADS // 2,
         "max_position_embeddings": 4096,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 1, 1], **rope},
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [8, 4, 4], **rope},
         "bos_token_id": tokenizer.eos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
@@ -99,9 +99,7 @@ def _text(tokenizer: PreTrainedTokenizerFast, **rope: object) -> dict[str, objec
 def _qwen2_5(tokenizer: PreTrainedTokenizerFast) -> tuple[Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor]:
     vision = {"depth": LAYERS, "hidden_size": WIDTH, "intermediate_size": 2 * WIDTH, "num_heads": HEADS, "out_hidden_size": WIDTH}
     vision |= {"patch_size": 14, "window_size": 56, "fullatt_block_indexes": [1]}
-    config = Qwen2_5_VLConfig(
-        text_config=_text(tokenizer), vision_config=vision, tie_word_embeddings=True, **_ids(tokenizer)
-    )
+    config = Qwen2_5_VLConfig(text_config=_text(tokenizer), vision_config=vision, tie_word_embeddings=True, **_ids(tokenizer))
     images = Qwen2VLImageProcessor(min_pixels=28 * 28, max_pixels=56 * 56)
     processor = Qwen2_5_VLProcessor(images, tokenizer, Qwen2VLVideoProcessor(), chat_template=CHAT_TEMPLATE)
     return Qwen2_5_VLForConditionalGeneration(config), processor
