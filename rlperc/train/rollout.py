@@ -60,6 +60,11 @@ class Setup:
     folder: str = "."
 
     @property
+    def by_file(self) -> bool:
+        """Whether weights go to a server as files."""
+        return (self.rollout.sync or ("nccl" if torch.cuda.is_available() else "file")) == "file"
+
+    @property
     def engine_dtype(self) -> str:
         """What vLLM computes in."""
         return str(self.rollout.vllm.get("dtype", self.dtype))
@@ -141,8 +146,7 @@ class Rollouts(VLLMGeneration):
     def _client(self, **theirs: Any) -> Any:
         from rlperc.train.vllm_client import FileClient, NcclClient
 
-        by_file = (self.setup.rollout.sync or ("nccl" if torch.cuda.is_available() else "file")) == "file"
-        return FileClient(self.setup.folder, **theirs) if by_file else NcclClient(**theirs)
+        return FileClient(self.setup.folder, **theirs) if self.setup.by_file else NcclClient(**theirs)
 
     def close(self) -> None:
         """Give back what vLLM holds in this process."""
@@ -270,7 +274,8 @@ class Rollouts(VLLMGeneration):
                 max_tokens=self.max_completion_length,
                 logprobs=self.logprobs,
                 structured_outputs_regex=self.structured_outputs_regex,
-                generation_kwargs=self.generation_kwargs,
+                # A server looks at no model's generation config, where the ends of a response stand.
+                generation_kwargs={"stop_token_ids": _ends(self.model), **self.generation_kwargs},
                 chat_template_kwargs={name: value for name, value in self.chat.items() if name != "chat_template"},
                 chat_template=self.chat.get("chat_template"),
             )
@@ -299,6 +304,12 @@ def _unsampled(model: Any, given: dict[str, Any] | None) -> dict[str, Any]:
     if token is None:
         return dict(given or {})
     return {**(given or {}), "logit_bias": {token: -100.0, **(given or {}).get("logit_bias", {})}}
+
+
+def _ends(model: Any) -> list[int]:
+    """The tokens that end a response."""
+    ends = getattr(model, "generation_config", model.config).eos_token_id
+    return [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
 
 
 def _difference(ours: Sequence[int], theirs: Sequence[int], processor: Any) -> str:

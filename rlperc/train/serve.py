@@ -68,8 +68,7 @@ def prepare(recipe: Recipe, folder: Path) -> Start:
         processor=stage.model.processor,
     )
     cuda = torch.cuda.is_available()
-    by_file = (stage.rollout.sync or ("nccl" if cuda else "file")) == "file"
-    options = {**_USUAL, **setup.engine_args(), "seed": recipe.seed, **_needed(by_file)}
+    options = {**_USUAL, **setup.engine_args(), "seed": recipe.seed, **_needed(setup.by_file)}
     place = urlsplit(stage.rollout.url)
     serve = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(source)]
     environment = {"VLLM_SERVER_DEV_MODE": "1", "PYTHONUNBUFFERED": "1"}

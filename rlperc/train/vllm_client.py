@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -60,13 +61,18 @@ class NcclClient(VLLMClient):
         Raises:
             RolloutError: it did not come back in time.
         """
+        until = time.monotonic() + wait_s
         self.close_communicator()
-        self.group_port += 1  # the old one may still be held
-        try:
-            self.check_server(wait_s)
-        except (ConnectionError, requests.RequestException) as error:
-            raise _absent(self.base_url, error) from None
-        self.init_communicator(device)
+        while True:
+            self.group_port += 1  # the old one may still be held
+            try:
+                self.check_server(max(0.0, until - time.monotonic()))
+                self.init_communicator(device)
+                return
+            except (ServerLost, ConnectionError, requests.RequestException) as error:
+                if time.monotonic() > until:
+                    raise _absent(self.base_url, error) from None
+                time.sleep(1)  # it was still going down
 
 
 class FileClient(NcclClient):
