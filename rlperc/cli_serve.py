@@ -1,4 +1,4 @@
-"""`rlperc serve`: a vLLM server for a recipe, kept up beside its training."""
+"""`rlperc serve`: a vLLM server for a recipe, kept up beside its training; `rlperc parity`: whether vLLM is the policy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DIED = 1
 
 
 def add_serve(commands: Any) -> None:
-    """Add the command to those of a parser.
+    """Add the commands to those of a parser.
 
     Args:
         commands: what `ArgumentParser.add_subparsers` returned.
@@ -22,6 +22,10 @@ def add_serve(commands: Any) -> None:
     serve.add_argument("recipe", help="the recipe that is trained, with `rollout: {engine: vllm, mode: server}`")
     serve.add_argument("overrides", nargs="*", metavar="a.b=c", help="the same as for `rlperc train`")
     serve.set_defaults(run=run_serve)
+    parity = commands.add_parser("parity", help="compare vLLM with the trainer, as training does before its first step")
+    parity.add_argument("recipe", help="a recipe with `rollout: {engine: vllm}`")
+    parity.add_argument("overrides", nargs="*", metavar="a.b=c", help="the same as for `rlperc train`")
+    parity.set_defaults(run=run_parity)
 
 
 def run_serve(options: argparse.Namespace) -> int:
@@ -58,6 +62,27 @@ def run_serve(options: argparse.Namespace) -> int:
         except ServerDied as error:
             print(f"rlperc: {error}", file=sys.stderr)
     return DIED
+
+
+def run_parity(options: argparse.Namespace) -> int:
+    """Print what was compared. Raises UserError, with the differences where there are too many."""
+    from tempfile import TemporaryDirectory
+
+    from rlperc.recipe.check import check_recipe
+    from rlperc.recipe.environment import check_versions
+    from rlperc.recipe.load import load_recipe
+
+    recipe = load_recipe(options.recipe, *options.overrides)
+    for extra in recipe.extras:
+        check_versions(extra)
+    check_recipe(recipe)
+    from rlperc.run import quiet
+    from rlperc.train.parity_alone import parity_alone
+
+    quiet(tiny=recipe.stages[0].model.tiny is not None)
+    with TemporaryDirectory(prefix="rlperc-parity-") as folder:
+        print(parity_alone(recipe, Path(folder)))
+    return 0
 
 
 def _warn_if_open(url: str) -> None:

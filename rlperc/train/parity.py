@@ -83,7 +83,8 @@ def measure(
     size, template = trainer.args.per_device_train_batch_size, trainer.chat_template_kwargs
     prompts = [row["prompt"] for row in rows]
     scorer = ModelScorer(trainer.model, trainer.processing_class, prompts, cut, trainer.tags, size, template)
-    ours = scorer.logprobs([list(seen or []) for seen in images], trainer.temperature)
+    with trainer.accelerator.autocast():
+        ours = scorer.logprobs([list(seen or []) for seen in images], trainer.temperature)
     found = []
     for row, (prompt, seen, written) in enumerate(zip(ids, images, cut, strict=True)):
         pairs = zip(logprobs[row][: len(written)], ours[row][: len(written)].tolist(), strict=True)

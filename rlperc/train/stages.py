@@ -75,15 +75,21 @@ def train_stage(
     Raises:
         UserError: the data is not what the stage needs, or a reward broke its contract.
     """
-    peft_config = _lora(stage.model, model)
     match stage.kind:
         case "contrast":
             train_contrast(model, processor, rows, args, callbacks, stage.data.source)
             return Trained(model)
         case "sft":
-            return Trained(train_sft(model, processor, rows, args, callbacks, stage.data.source, peft_config))
+            return Trained(train_sft(model, processor, rows, args, callbacks, stage.data.source, _lora(stage.model, model)))
         case "grpo" | "ppo" | "rloo":
-            return train_rl(_rl_trainer(recipe, stage, args, model, processor, rows, callbacks, peft_config))
+            return train_rl(make_trainer(recipe, stage, args, model, processor, rows, callbacks))
+
+
+def make_trainer(
+    recipe: Recipe, stage: Stage, args: Any, model: Any, processor: Any, rows: Dataset, callbacks: Sequence[TrainerCallback]
+) -> Any:
+    """The trainer of an RL stage. Raises UserError: a reward cannot be loaded, or the host refuses what it is given."""
+    return _rl_trainer(recipe, stage, args, model, processor, rows, callbacks, _lora(stage.model, model))
 
 
 def _rl_trainer(

@@ -55,9 +55,10 @@ class Served:
                 words = (folder / "cmdline").read_bytes().split(b"\0")
             except OSError:
                 continue
-            if b"vllm.entrypoints.cli.main" in words and f"--port={self.url.rpartition(':')[2]}".encode() in words:
-                if not any(word.endswith(b"leash.py") for word in words):
-                    os.kill(int(folder.name), signal.SIGKILL)
+            port = f"--port={self.url.rpartition(':')[2]}".encode()
+            leash = any(word.endswith(b"leash.py") for word in words)
+            if b"vllm.entrypoints.cli.main" in words and port in words and not leash:
+                os.kill(int(folder.name), signal.SIGKILL)
 
     def stop(self) -> None:
         self.process.terminate()
