@@ -10,7 +10,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,6 +94,7 @@ class Run:
             "coupling": {},
             "rewards": {},
             "zero_spread": {},
+            "parity": {},
             "stage_seconds": {},
         }
         self.examiner = Examiner(recipe, recipe.evaluate) if recipe.evaluate else None
@@ -157,7 +158,7 @@ class Run:
         target = self.folder.model if stage is self.recipe.stages[-1] else self.folder.stage(stage.name) / "model"
         if self.folder.writes:
             save_model(trained.model, processor, target)
-        coupling, tallies, zero_spread = trained.coupling, trained.tallies, trained.zero_spread
+        coupling, tallies, zero_spread, parity = trained.coupling, trained.tallies, trained.zero_spread, trained.parity
         del model, trained
         release()
         self.state.wait_for_everyone()
@@ -166,6 +167,9 @@ class Run:
             self._record_tallies(stage, tallies)
         if zero_spread is not None:
             self._record_spread(stage, zero_spread)
+        if parity is not None:
+            self.summary["parity"][stage.name] = {"mean": parity[0], "max": parity[1]}
+            self.say(f"vLLM in '{stage.name}': log-probabilities within {parity[1]:.1e} of the trainer's at the start")
         self.summary["stage_seconds"][stage.name] = time.monotonic() - began
         self._save()
         return target
@@ -261,6 +265,8 @@ def versions() -> dict[str, str]:
     """What this run ran on."""
     packages = ("rlperc", "torch", "transformers", "trl", "accelerate", "peft", "datasets", "numpy", "Pillow", "scikit-learn")
     found = {name: importlib.metadata.version(name) for name in packages}
+    with suppress(importlib.metadata.PackageNotFoundError):
+        found["vllm"] = importlib.metadata.version("vllm")
     return {**found, "python": sys.version.split()[0], "platform": platform.platform(), "threads": str(torch.get_num_threads())}
 
 

@@ -61,7 +61,13 @@ def _credit_plots(entries: list[dict[str, Any]]) -> list[str]:
     critic = _lines(entries, lambda name: name == "ppo/explained_variance")
     flat = {name.removeprefix("blend/zero_spread").strip("/") or "all": points for name, points in flat.items()}
     moving = {name.split("/")[2]: points for name, points in weights.items() if len({value for _, value in points}) > 1}
-    kinds = ((flat, "share of groups without spread"), (moving, "weight"), (critic, "explained variance of the returns"))
+    apart = _lines(entries, lambda name: name == "sampling/sampling_logp_difference/mean")
+    kinds = (
+        (flat, "share of groups without spread"),
+        (moving, "weight"),
+        (critic, "explained variance of the returns"),
+        (apart, "vLLM's log-probabilities from the trainer's"),
+    )
     return [lines_plot(lines, label) for lines, label in kinds if lines]
 
 

@@ -30,13 +30,15 @@ class Trained:
     """What a stage leaves: the model, which peft may wrap, and for an RL stage what is known of its rewards.
 
     `tallies` holds for each reward, over all processes, how many completions came to which status, and why it failed;
-    `zero_spread` is the share of groups in which no reward that weighed anything differed.
+    `zero_spread` is the share of groups in which no reward that weighed anything differed; `parity` what the check of vLLM
+    found before the first step: mean and largest difference in log-probability, in nats.
     """
 
     model: Any
     coupling: Coupling | None = None
     tallies: dict[str, dict[str, Any]] = field(default_factory=dict)
     zero_spread: float | None = None
+    parity: tuple[float, float] | None = None
 
 
 class PPOConfig(GRPOConfig):
@@ -97,8 +99,9 @@ def train_rl(trainer: Any) -> Trained:
     """Train. The rewards' worker processes end with it, however it ends."""
     rewards = [function for function in trainer.reward_funcs if isinstance(function, TrlReward)]
     dress(trainer, trainer.kind)
-    if trainer.use_vllm:
-        trainer.add_callback(ParityWatch(trainer))
+    watch = ParityWatch(trainer) if trainer.use_vllm else None
+    if watch is not None:
+        trainer.add_callback(watch)
     try:
         with training(trainer.kind):
             trainer.train()
@@ -112,7 +115,8 @@ def train_rl(trainer: Any) -> Trained:
     tallies = {reward.__name__: _tally(reward) for reward in rewards}
     shares = trainer.silent_shares
     zero_spread = sum(shares) / len(shares) if shares else None
-    return Trained(trainer.accelerator.unwrap_model(trainer.model), trainer.coupling, tallies, zero_spread)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    return Trained(model, trainer.coupling, tallies, zero_spread, watch.at_start if watch is not None else None)
 
 
 def _tally(reward: TrlReward) -> dict[str, Any]:

@@ -168,6 +168,7 @@ class ParityWatch(TrainerCallback):
     def __init__(self, trainer: Any) -> None:
         self.trainer, self.settings = trainer, trainer.vllm_generation.setup.rollout.parity
         self.seen: deque[float] = deque(maxlen=WINDOW)
+        self.at_start: tuple[float, float] | None = None
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Stop the run where vLLM does not sample from the policy."""
@@ -175,7 +176,7 @@ class ParityWatch(TrainerCallback):
             return
         found = compare(self.trainer, self.settings)
         check(found, self.settings, self.trainer.vllm_generation.setup.engine_dtype, self.trainer.processing_class)
-        mean, largest = spread(found)
+        self.at_start = mean, largest = spread(found)
         metrics = self.trainer._metrics["train"]
         metrics["parity/mean"].append(mean)
         metrics["parity/max"].append(largest)

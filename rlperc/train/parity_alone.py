@@ -44,7 +44,7 @@ def parity_alone(recipe: Recipe, folder: Path) -> str:
     check(found, settings, dtype, processor)
     mean, largest = spread(found)
     tokens = sum(len(one.differences) for one in found)
-    verdict = (
-        f"stage {stage.name}, {dtype}: the same ids; the log-probabilities of {tokens} tokens differ by {mean:.1e} on average"
+    where = f"stage {stage.name}, {dtype}, {tokens} tokens of {len(found)} responses"
+    return (
+        f"{table(found, processor)}\n{where}: the same ids; log-probabilities {mean:.1e} apart on average, {largest:.1e} at most"
     )
-    return f"{table(found, processor)}\n{verdict}, {largest:.1e} at most"
