@@ -45,6 +45,5 @@ def parity_alone(recipe: Recipe, folder: Path) -> str:
     mean, largest = spread(found)
     tokens = sum(len(one.differences) for one in found)
     where = f"stage {stage.name}, {dtype}, {tokens} tokens of {len(found)} responses"
-    return (
-        f"{table(found, processor)}\n{where}: the same ids; log-probabilities {mean:.1e} apart on average, {largest:.1e} at most"
-    )
+    apart = f"log-probabilities {mean:.1e} apart on average, {largest:.1e} at most"
+    return f"{table(found, processor)}\n{where}: the same ids; {apart}"
