@@ -3,7 +3,7 @@ ARGS ?=
 BIN := .venv/bin
 VLLM := .venv-vllm/bin
 
-.PHONY: quickstart test test-vllm lint bench
+.PHONY: quickstart test test-vllm lint bench bench-vllm
 
 quickstart: .venv/ready
 	$(BIN)/rlperc train recipes/quickstart.yaml --move-aside $(ARGS)
@@ -31,6 +31,12 @@ bench: .venv/ready
 	$(BIN)/python tests/benchmarks/learning.py --seeds 0 1 2 3 4
 	$(BIN)/python tests/benchmarks/blends.py
 	$(BIN)/python tests/benchmarks/blends.py --setting hard
+
+bench-vllm: .venv-vllm/ready
+	$(VLLM)/python tests/benchmarks/rollouts.py
+	$(VLLM)/python tests/benchmarks/rollouts.py --parity
+	$(VLLM)/python tests/benchmarks/soak.py
+	$(VLLM)/python tests/benchmarks/soak.py --mode colocate
 
 # docker/cpu.txt holds the tested versions; pyproject.toml holds the ranges.
 .venv/ready: pyproject.toml docker/cpu.txt

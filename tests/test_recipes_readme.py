@@ -15,6 +15,7 @@ from rlperc.recipe.check import check_recipe
 from rlperc.recipe.credit import MODES, Ppo, Sum
 from rlperc.recipe.load import _Loader, load_recipe
 from rlperc.recipe.part import Part
+from rlperc.recipe.rollout import Parity, Rollout
 from rlperc.recipe.schema import Stage
 
 README = (ROOT / "recipes" / "README.md").read_text()
@@ -56,11 +57,11 @@ def test_every_block_is_lines_of_a_stage() -> None:
 def test_every_snippet_makes_a_stage_that_can_run(snippet: str, tmp_path: Path) -> None:
     lines, file = merged(snippet, tmp_path)
     recipe = load_recipe(file)
-    assert check_recipe(recipe) == []
+    assert [note for note in check_recipe(recipe) if "vllm is not installed" not in note] == []
     stage = recipe.stages[-1]
     assert stage.kind == lines["kind"]
     assert lines.get("train", {}).items() <= stage.train.items()
-    assert lines["blend"].items() <= stage.blend.model_dump().items()
+    assert lines.get("blend", {}).items() <= stage.blend.model_dump().items()
     assert lines.get("ppo", {}).items() <= (stage.ppo.model_dump().items() if stage.ppo else set())
     assert [use["weight"] for use in lines.get("rewards", [])] == [use.weight for use in stage.rewards if "rewards" in lines]
 
@@ -97,7 +98,7 @@ def quoted(text: str) -> set[str]:
 
 
 def test_the_table_of_modes_says_what_the_schema_says() -> None:
-    told = README.partition("## What was measured")[0]
+    told = README.partition("## Rollouts on vLLM")[0]
     rows = dict(re.findall(r"^\| `(\w+)` \|.*\|([^|]*)\|$", told, re.MULTILINE))
     rows.pop("mode")  # the header
     assert list(rows) == list(MODES)
@@ -109,6 +110,19 @@ def test_the_table_of_ppos_options_says_what_the_schema_says() -> None:
     table = re.search(r"^\| `gamma.*?\n\n", README.partition("### PPO's options")[2], re.DOTALL | re.MULTILINE)
     assert table is not None
     assert quoted("".join(line.split("|")[1] for line in table[0].splitlines() if line)) == options(Ppo)
+
+
+def test_the_table_of_rollouts_says_what_the_schema_says() -> None:
+    section = README.partition("## Rollouts on vLLM")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`[^|]*`) \| ([^|]*) \|", section, re.MULTILINE)
+    told = {name: default for names, default in rows for name in re.findall(r"`([\w.]+)`", names)}
+    told.pop("rollout", None)
+    parity = {f"parity.{name}": field.default for name, field in Parity.model_fields.items()}
+    own = {name: field.get_default(call_default_factory=True) for name, field in Rollout.model_fields.items() if name != "parity"}
+    assert set(told) - {"rollout"} == set(own) | set(parity)
+    for name, default in {**own, **parity}.items():
+        if default is not None:
+            assert told[name].strip("`") == str(default), name
 
 
 def test_options_of_every_mode_are_explained() -> None:
