@@ -21,8 +21,9 @@ from rlperc.recipe.load import dump_recipe, load_recipe
 from rlperc.recipe.rollout import Parity, Rollout
 from rlperc.train.models import load_model
 from rlperc.train.parity import Compared, ParityWatch, check, spread, table
-from rlperc.train.rollout import Setup, _difference, _ends, _unsampled
+from rlperc.train.rollout import _difference
 from rlperc.train.stages import _setup, stage_config
+from rlperc.train.vllm_setup import Setup, ends_of, without_image_token
 
 VLLM = ("rollout.engine=vllm",)
 
@@ -136,14 +137,14 @@ def test_the_processors_options_go_to_both(tmp_path: Path) -> None:
 
 def test_the_image_token_gets_a_bias_beside_those_of_the_recipe() -> None:
     model = SimpleNamespace(config=SimpleNamespace(image_token_id=5))
-    assert _unsampled(model, None) == {"logit_bias": {5: -100.0}}
-    assert _unsampled(model, {"seed": 1, "logit_bias": {3: 2.0}}) == {"seed": 1, "logit_bias": {5: -100.0, 3: 2.0}}
-    assert _unsampled(SimpleNamespace(config=SimpleNamespace()), {"seed": 1}) == {"seed": 1}
+    assert without_image_token(model, None) == {"logit_bias": {5: -100.0}}
+    assert without_image_token(model, {"seed": 1, "logit_bias": {3: 2.0}}) == {"seed": 1, "logit_bias": {5: -100.0, 3: 2.0}}
+    assert without_image_token(SimpleNamespace(config=SimpleNamespace()), {"seed": 1}) == {"seed": 1}
 
 
 @pytest.mark.parametrize(("ends", "known"), [(3, [3]), ([3, 4], [3, 4]), (None, [])])
-def test_where_a_response_ends(ends: Any, known: list[int]) -> None:
-    assert _ends(SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=ends), config=None)) == known
+def test_where_a_responseends_of(ends: Any, known: list[int]) -> None:
+    assert ends_of(SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=ends), config=None)) == known
 
 
 def test_where_two_prompts_part() -> None:

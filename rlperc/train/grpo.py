@@ -20,8 +20,8 @@ from rlperc.train.credit import Credit
 from rlperc.train.options import refusals, training
 from rlperc.train.parity import ParityWatch
 from rlperc.train.ppo import RlpercPPOTrainer
-from rlperc.train.rollout import Setup
 from rlperc.train.trl_overrides import RlpercGRPOTrainer, RlpercRLOOTrainer
+from rlperc.train.vllm_setup import Setup
 from rlperc.words.response import Tags
 
 

@@ -18,7 +18,6 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -28,56 +27,18 @@ from trl.generation.vllm_generation import VLLMGeneration
 from trl.trainer import grpo_trainer, rloo_trainer
 
 from rlperc.errors import RolloutError
-from rlperc.recipe.rollout import Rollout
 from rlperc.train.critic import CRITIC
+from rlperc.train.vllm_setup import Setup, ends_of, without_image_token
 from rlperc.train.vllm_transfer import pack_heads_again
 
 log = logging.getLogger(__name__)
 
-KV_CACHE_ON_CPU = 2**30  # bytes; vLLM's own default would take what the training needs
 ATTEMPTS = 3
 LAUNCHERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # variables that torchrun sets
 
 
 class ServerLost(Exception):
     """The server does not answer, or says that it broke. Survives pickling."""
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What vLLM has to be told, beside what TRL tells it, to be the policy's double.
-
-    `dtype` is what the trainer computes in; `processor` what its processor was loaded with; `folder` lies where a server
-    can read it too.
-    """
-
-    rollout: Rollout
-    dtype: str
-    seed: int = 0
-    revision: str | None = None
-    trust_remote_code: bool = False
-    processor: dict[str, Any] = field(default_factory=dict)
-    folder: str = "."
-
-    @property
-    def by_file(self) -> bool:
-        """Whether weights go to a server as files."""
-        return (self.rollout.sync or ("nccl" if torch.cuda.is_available() else "file")) == "file"
-
-    @property
-    def engine_dtype(self) -> str:
-        """What vLLM computes in."""
-        return str(self.rollout.vllm.get("dtype", self.dtype))
-
-    def engine_args(self) -> dict[str, Any]:
-        """Options of vLLM's engine, by its own names."""
-        shared = {"revision": self.revision, "tokenizer_revision": self.revision} if self.revision else {}
-        ours: dict[str, Any] = {"dtype": self.dtype, "trust_remote_code": self.trust_remote_code, **shared}
-        if self.processor:
-            ours["mm_processor_kwargs"] = self.processor
-        if not torch.cuda.is_available():
-            ours |= {"enforce_eager": True, "kv_cache_memory_bytes": KV_CACHE_ON_CPU}
-        return {**ours, **self.rollout.vllm}
 
 
 @contextmanager
@@ -120,8 +81,10 @@ class Rollouts(VLLMGeneration):
         self.conversations: list[list[dict[str, Any]]] = []
         self.chat: dict[str, Any] = {}
         self.last_logprobs: list[list[float | None]] = []
+        self._room: int | None = None
+        self._warned = False
         self._stream: Iterator[tuple[str, torch.Tensor]] = iter(())
-        kwargs["generation_kwargs"] = _unsampled(kwargs["model"], kwargs.get("generation_kwargs"))
+        kwargs["generation_kwargs"] = without_image_token(kwargs["model"], kwargs.get("generation_kwargs"))
         kwargs["logprobs"] = 0  # of the sampled tokens; TRL's RLOO asks for none, and nothing could be watched
         super().__init__(**kwargs)
 
@@ -235,16 +198,42 @@ class Rollouts(VLLMGeneration):
         self, prompts: list[list[int]], images: list[list[Any] | None] | None, num_generations: int, profiler: Any = None
     ) -> tuple[Any, ...]:
         """Draw responses; `prompts` are the trainer's own ids, of shape (batch, prompt length). See `VLLMGeneration.generate`."""
+        self._warn_of_room(max(map(len, prompts)))
         if self.mode == "server":
             every = gather_object(self.conversations)
             drawn = self._persist(lambda: self._ask(every[::num_generations], num_generations, profiler))
             found = self._mine(drawn, num_generations)
         else:
-            shown = [some or None for some in images] if images is not None else None
-            found = super().generate(self._as_written(), shown, num_generations, profiler)
+            found = self._from_engine(images, num_generations, profiler)
         self._compare(prompts, found[0])
         self.last_logprobs = [[one[0] for one in row] for row in found[2]]
         return found
+
+    def _from_engine(self, images: list[list[Any] | None] | None, num_generations: int, profiler: Any) -> tuple[Any, ...]:
+        from vllm.exceptions import VLLMValidationError
+
+        shown = [some or None for some in images] if images is not None else None
+        try:
+            return super().generate(self._as_written(), shown, num_generations, profiler)  # type: ignore[no-any-return]
+        except VLLMValidationError as error:
+            raise RolloutError(
+                "responses from vLLM", " ".join(str(error).split()), "rollout: {vllm: {max_model_len: …, limit_mm_per_prompt: …}}"
+            ) from error
+
+    def _warn_of_room(self, longest: int) -> None:
+        """VLLM ends a response where its context ends, and says nothing."""
+        if self._room is None:
+            if self.mode == "colocate":
+                self._room = self.llm.llm_engine.model_config.max_model_len
+            elif self.accelerator.is_main_process:
+                self._room = self.vllm_client.get_server_info()["model_config"]["max_model_len"]
+        if self._room is not None and longest + self.max_completion_length > self._room and not self._warned:
+            self._warned = True
+            log.warning(
+                "rlperc: a prompt of %d tokens and max_completion_length: %d do not fit into vLLM's max_model_len: %d; its "
+                "responses are cut short",
+                *(longest, self.max_completion_length, self._room),
+            )
 
     def _as_written(self) -> list[list[int]]:
         """The ids of the prompts as the chat template writes them, with one placeholder for each image."""
@@ -275,7 +264,7 @@ class Rollouts(VLLMGeneration):
                 logprobs=self.logprobs,
                 structured_outputs_regex=self.structured_outputs_regex,
                 # A server looks at no model's generation config, where the ends of a response stand.
-                generation_kwargs={"stop_token_ids": _ends(self.model), **self.generation_kwargs},
+                generation_kwargs={"stop_token_ids": ends_of(self.model), **self.generation_kwargs},
                 chat_template_kwargs={name: value for name, value in self.chat.items() if name != "chat_template"},
                 chat_template=self.chat.get("chat_template"),
             )
@@ -295,21 +284,6 @@ class Rollouts(VLLMGeneration):
                     "vLLM makes other ids of it than the trainer:\n" + _difference(own, other, self.processing_class),
                     "model: {processor: …} for what both are to do with images; else the two are not of one version",
                 )
-
-
-def _unsampled(model: Any, given: dict[str, Any] | None) -> dict[str, Any]:
-    """Keep the image token from being sampled."""
-    config = model.config
-    token = getattr(config, "image_token_id", None)
-    if token is None:
-        return dict(given or {})
-    return {**(given or {}), "logit_bias": {token: -100.0, **(given or {}).get("logit_bias", {})}}
-
-
-def _ends(model: Any) -> list[int]:
-    """The tokens that end a response."""
-    ends = getattr(model, "generation_config", model.config).eos_token_id
-    return [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
 
 
 def _difference(ours: Sequence[int], theirs: Sequence[int], processor: Any) -> str:

@@ -55,8 +55,8 @@ def prepare(recipe: Recipe, folder: Path) -> Start:
     """
     import torch
 
-    from rlperc.train.rollout import Setup
     from rlperc.train.start import computes_in, start_model
+    from rlperc.train.vllm_setup import Setup
 
     stage = server_stage(recipe)
     source = start_model(recipe, folder)

@@ -25,8 +25,8 @@ from rlperc.train.grpo import PPOConfig, Trained, rl_trainer, train_rl
 from rlperc.train.images import has_images
 from rlperc.train.models import frozen_names, load_model
 from rlperc.train.options import build_config
-from rlperc.train.rollout import Setup
 from rlperc.train.sft import train_sft
+from rlperc.train.vllm_setup import Setup
 
 
 def stage_config(recipe: Recipe, stage: Stage, folder: Path) -> Any:

@@ -34,10 +34,11 @@ from rlperc.train.blend import on_tokens, penalize_span, without_gaps, without_s
 from rlperc.train.credit import Credit
 from rlperc.train.mixed import counted, keep_in_step, seeing, with_list
 from rlperc.train.resample import Drawn, Sharing, draw_alive
-from rlperc.train.rollout import Setup, rolled_out_by
+from rlperc.train.rollout import rolled_out_by
 from rlperc.train.scorer import ModelScorer
 from rlperc.train.spans import mark_tensor, region_tensor, regions_present
 from rlperc.train.tokens import REGIONS
+from rlperc.train.vllm_setup import Setup
 from rlperc.words.response import Tags, text_of
 
 _Host: Any = object  # the trainer of TRL's that stands behind it in a class's bases

@@ -20,8 +20,8 @@ from trl.generation.vllm_generation import VLLMGeneration
 from rlperc.errors import RolloutError
 from rlperc.recipe.rollout import Parity
 from rlperc.train.parity import check
-from rlperc.train.rollout import Setup
 from rlperc.train.trl_overrides import with_images_in_place
+from rlperc.train.vllm_setup import Setup
 
 EXACT = 2e-5  # nats; float32 on both sides was measured at 1e-6 on average and 5e-6 at most
 
