@@ -98,6 +98,7 @@ def trained(kind: str, start: Path, folder: Path, *overrides: str) -> Any:
     if kind == "sft":  # batches go to the processes in turn
         rows = mixed_rows([1, 1, 0, 0] * 4, many=False)
         options = ("max_steps=2", "per_device_train_batch_size=2", "train_sampling_strategy=sequential")
+        options += ("ddp_find_unused_parameters=false",)
         recipe = load_recipe(QUICKSTART, *(f"stages.warm.train.{option}" for option in options))
         model, processor = load_model(start, recipe.stages[1].model)
         return train_sft(model, processor, rows, stage_config(recipe, recipe.stages[1], folder), [], "rows")
@@ -122,5 +123,7 @@ if __name__ == "__main__":
     sums = [parameter.double().sum().item() for parameter in model.parameters()]
     theirs = gather_object([sums])
     assert theirs[0] == theirs[1]
-    moved = [name for (name, one), other in zip(model.named_parameters(), before.parameters(), strict=False) if (one != other).any()]
+    moved = [
+        name for (name, one), other in zip(model.named_parameters(), before.parameters(), strict=False) if (one != other).any()
+    ]
     assert any("vis" in name for name in moved), moved

@@ -160,3 +160,13 @@ def test_sft_needs_responses(folder: Path) -> None:
     rows = load_rows(Data(file=folder / "rows.jsonl", images=folder / "pictures", columns=COLUMNS), 0)
     with pytest.raises(DataError, match="no column 'response'"):
         with_completions(rows, "rows.jsonl")
+
+
+def test_images_have_no_transparency(folder: Path) -> None:
+    """vLLM would lay it over white, transformers drops it: the model would see another image where it draws."""
+    translucent = Image.new("RGBA", (8, 8), (200, 100, 50, 0))
+    translucent.save(folder / "pictures" / "0.png")
+    rows = load_rows(Data(file=folder / "rows.jsonl", images=folder / "pictures", columns=COLUMNS), seed=0)
+    seen = rows[0]["image"]
+    assert seen.mode == "RGB"
+    assert seen.getpixel((3, 3)) == translucent.convert("RGB").getpixel((3, 3)) == (200, 100, 50)

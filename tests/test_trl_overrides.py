@@ -89,7 +89,8 @@ def test_nothing_else_is_overridden() -> None:
     def overridden(ours: type, theirs: type) -> set[str]:
         return {name for name in vars(ours) if hasattr(theirs, name) and not name.startswith("__")}
 
-    assert overridden(Rewarded, GRPOTrainer) == {"_calculate_rewards", "_tokenize_prompts"}
+    mixed = {"_generate_and_score_completions", "_tokenize_prompts", "_get_per_token_logps_and_entropies"}  # rows and images
+    assert overridden(Rewarded, GRPOTrainer) == {"_calculate_rewards", *mixed}
     assert overridden(RlpercRLOOTrainer, RLOOTrainer) == {"_calculate_rewards", "_generate_and_score_completions"}
     grpo = {"_calculate_rewards", "_generate_and_score_completions", "_generate"}
     assert overridden(RlpercGRPOTrainer, GRPOTrainer) == grpo

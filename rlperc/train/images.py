@@ -13,6 +13,9 @@ from rlperc.errors import DataError
 from rlperc.recipe.rows import IMAGE_COLUMNS
 from rlperc.recipe.schema import Data
 
+# vLLM lays a transparent image over white, transformers' processors drop the transparency: without it both see the same.
+SEEN = Image(mode="RGB")
+
 
 def with_images(rows: Dataset, data: Data) -> Dataset:
     """Turn `image` (one) and `images` (a list) into `datasets` images: paths, bytes and structs of both.
@@ -56,7 +59,7 @@ def _one_column(rows: Dataset, name: str, data: Data) -> Dataset:
         rows = rows.map(_paths(name, many, data), input_columns=[name], desc="image paths", keep_in_memory=True)
     elif not isinstance(inner, Image | dict) and not (isinstance(inner, Value) and "binary" in inner.dtype):
         raise DataError(f"the column '{name}' of {data.source}", f"it holds {inner}", "paths, bytes, or images of `datasets`")
-    return rows.cast_column(name, List(Image()) if many else Image())
+    return rows.cast_column(name, List(SEEN) if many else SEEN)
 
 
 def _paths(name: str, many: bool, data: Data) -> Any:

@@ -9,6 +9,9 @@
 4. TRL names no dtype, no revision and no options of the processor; vLLM then takes its own defaults.
 5. On CPU vLLM keeps its weights packed, and takes new ones only through its own reloading, which forgets a tied output layer.
 
+Transparency, which vLLM lays over white and transformers drops, is taken from the data (rlperc/train/images.py); rows with and
+without images in one batch are rlperc/train/mixed.py's.
+
 Each of them has a test in tests/on_vllm that fails without the repair, and one that fails once TRL needs it no more.
 """
 

@@ -2,16 +2,17 @@
 
     make test-vllm && .venv-vllm/bin/python tests/benchmarks/rollouts.py
     .venv-vllm/bin/python tests/benchmarks/rollouts.py --models smolvlm --batches 32 --tokens 32 --repeats 3
-    .venv-vllm/bin/python tests/benchmarks/rollouts.py --parity
+    .venv-vllm/bin/python tests/benchmarks/rollouts.py --parity --tokens 24
 
 The first two: responses from vLLM in this process, through rlperc's adapter, against those that TRL's trainer draws with
 transformers: the same weights, prompts with an image, sampling, groups of 8, and a fixed number of tokens. The two take turns,
 on other prompts each time, and vLLM gets the weights before each of its turns, as after every step of training: it has no
 embedding and no prefix from before. Counted is what happens once the trainer has its ids: for transformers the images are ready
-by then, vLLM prepares its own. `tiny` is the quickstart's model, `smolvlm` one of SmolVLM-256M's shape, both with random weights.
+by then, vLLM prepares its own; vLLM encodes an image once for its group, transformers for every response (`--tokens 1` shows
+what that makes). `tiny` is the quickstart's model, `smolvlm` one of SmolVLM-256M's shape, both with random weights.
 
-The third: mean and largest difference in log-probability between vLLM and the trainer's own forward, on TRL's form of colocated
-vLLM as it comes and on rlperc's, and what becomes of TRL's form where some rows have no image.
+The third: mean and largest difference in log-probability between vLLM and the trainer's own forward, of TRL's colocated vLLM as
+it comes and of rlperc's, as it trains and with the image token let in again; and whether rows without images go through.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ def speed(options: argparse.Namespace) -> None:
     for name, batch in itertools.product(options.models, options.batches):
         with tempfile.TemporaryDirectory() as folder:
             start = (tiny_model if name == "tiny" else save_smolvlm)(Path(folder, "start"))
-            theirs, ours, syncs = seconds(start, Path(folder), name, batch, options)
+            theirs, ours, syncs = seconds(start, Path(folder), CONTEXT[name], batch, options)
         tokens = batch * options.tokens
         cells = [
             middle([tokens / one for one in theirs], ".0f"),
@@ -103,41 +104,34 @@ def speed(options: argparse.Namespace) -> None:
         print(f"| {name} | {batch} | {' | '.join(cells)} |", flush=True)
 
 
-def seconds(
-    start: Path, folder: Path, name: str, batch: int, options: argparse.Namespace
-) -> tuple[list[float], list[float], list[float]]:
-    """Seconds of each turn of transformers and of vLLM, and of the sync before the latter."""
-    rows = load_rows(reason_stage()[1].data.model_copy(update={"rows": (options.repeats + 1) * batch // GROUP}), options.seed)
-    vllm = f"{{engine: vllm, vllm: {{max_model_len: {CONTEXT[name]}}}, parity: {{rows: 0}}}}"
-    turns = {
-        "transformers": trainer_on(start, folder, rows, batch, options, f"{{min_new_tokens: {options.tokens}}}"),
-        "vllm": trainer_on(
-            start, folder, rows, batch, options, f"{{min_tokens: {options.tokens}}}", f"stages.reason.rollout={vllm}"
-        ),
-    }
-    spent: dict[str, list[float]] = {"transformers": [], "vllm": [], "sync": []}
-    with closing(turns["vllm"].vllm_generation):
+def seconds(start: Path, folder: Path, context: int, batch: int, options: argparse.Namespace) -> list[list[float]]:
+    """Seconds of each turn of transformers, of each turn of vLLM, and of the sync before the latter."""
+    groups = batch // GROUP
+    rows = load_rows(reason_stage()[1].data.model_copy(update={"rows": (options.repeats + 1) * groups}), options.seed)
+    vllm = f"stages.reason.rollout={{engine: vllm, vllm: {{max_model_len: {context}}}, parity: {{rows: 0}}}}"
+    theirs = trainer_on(start, folder, rows, batch, options, f"{{min_new_tokens: {options.tokens}}}")
+    ours = trainer_on(start, folder, rows, batch, options, f"{{min_tokens: {options.tokens}}}", vllm)
+    spent: list[list[float]] = [[], [], []]
+    with closing(ours.vllm_generation):
         for repeat in range(options.repeats + 1):
-            chosen = [rows[repeat * batch // GROUP + group] for group in range(batch // GROUP) for _ in range(GROUP)]
+            chosen = [rows[repeat * groups + group] for group in range(groups) for _ in range(GROUP)]
             # There and back again, so that a drifting machine favours neither.
-            for turn in sorted(turns, reverse=bool(repeat % 2)):
-                for part, took in take(turns[turn], chosen, options.tokens):
-                    spent[part].append(took)
-    # The first of each warms up.
-    return spent["transformers"][1:], spent["vllm"][1:], spent["sync"][1:]
+            for trainer in (theirs, ours) if repeat % 2 else (ours, theirs):
+                if trainer is ours:
+                    spent[2].append(timed(ours.vllm_generation.sync_weights)[1])
+                spent[trainer is ours].append(turn(trainer, chosen, options.tokens))
+    return [took[1:] for took in spent]  # the first of each warms up
 
 
-def take(trainer: Any, rows: list[dict[str, Any]], tokens: int) -> Iterator[tuple[str, float]]:
-    """One turn of a trainer's."""
+def turn(trainer: Any, rows: list[dict[str, Any]], tokens: int) -> float:
+    """Seconds that a trainer takes to draw the responses."""
     ids, images, fields = trainer._tokenize_prompts([with_images_in_place(row) for row in rows])
     if trainer.use_vllm:
-        _, took = timed(trainer.vllm_generation.sync_weights)
-        yield "sync", took
         (_, written, *_), took = timed(lambda: trainer.vllm_generation.generate(ids, images, GROUP))
     else:
         (written, _), took = timed(lambda: trainer._generate_single_turn(ids, images, fields, GROUP))
     assert {len(one) for one in written} == {tokens}
-    yield "vllm" if trainer.use_vllm else "transformers", took
+    return float(took)
 
 
 def timed(act: Callable[[], Any]) -> tuple[Any, float]:
@@ -148,18 +142,11 @@ def timed(act: Callable[[], Any]) -> tuple[Any, float]:
     return found, time.perf_counter() - began
 
 
-def trainer_on(
-    start: Path, folder: Path, rows: Any, batch: int, options: argparse.Namespace, full_length: str, *overrides: str
-) -> Any:
-    settings = {
-        "per_device_train_batch_size": batch,
-        "num_generations": GROUP,
-        "max_completion_length": options.tokens,
-        "generation_kwargs": full_length,
-    }
+def trainer_on(start: Path, folder: Path, rows: Any, batch: int, options: argparse.Namespace, full: str, *more: str) -> Any:
+    sizes = {"per_device_train_batch_size": batch, "num_generations": GROUP, "max_completion_length": options.tokens}
+    changed = [f"stages.reason.train.{name}={value}" for name, value in {**sizes, "generation_kwargs": full}.items()]
     half = ["stages.reason.model.dtype=bfloat16"] if torch.cuda.is_available() else []
-    changed = [f"stages.reason.train.{name}={value}" for name, value in settings.items()]
-    recipe, stage = reason_stage(f"seed={options.seed}", *changed, *half, *overrides)
+    recipe, stage = reason_stage(f"seed={options.seed}", *changed, *half, *more)
     model, processor = load_model(start, stage.model)
     return _rl_trainer(recipe, stage, stage_config(recipe, stage, folder), model, processor, rows, [], None)
 
@@ -231,19 +218,22 @@ def _tokenizer() -> PreTrainedTokenizerFast:
 
 def parity(options: argparse.Namespace) -> None:
     print(f"{options.repeats} draws of {options.tokens} tokens at most for each row with images, seed {options.seed}; nats")
-    print("| architecture | form | mean (lowest to highest draw) | largest | tokens | with rows without images |")
+    print("| architecture | vLLM | mean (lowest to highest draw) | largest | tokens | with rows without images |")
     print("|---|---|---|---|---|---|", flush=True)
     for architecture in options.architectures:
         with tempfile.TemporaryDirectory() as folder:
             start = build(architecture, Path(folder, "start"))
-            for form, make in (("TRL", trl_trainer), ("rlperc", rlperc_trainer)):
-                trainer = make(start, Path(folder, form), options)
+            for name, make in (("TRL's", trl_trainer), ("rlperc's", rlperc_trainer)):
+                trainer = make(start, Path(folder, name), options)
+                # TRL's own sync fails on CPU, and both sides have the same weights.
+                trainer._last_loaded_step = trainer.state.global_step
                 with closing(trainer.vllm_generation):
-                    # TRL's own sync fails on CPU, and both sides have the same weights.
-                    trainer._last_loaded_step = trainer.state.global_step
-                    cells = [outcome(partial(differing, trainer, options)), outcome(partial(on_all_rows, trainer))]
+                    differences, whole = (outcome(partial(act, trainer, options)) for act in (differing, on_all_rows))
+                    print(f"| {architecture} | {name} | {differences} | {whole} |", flush=True)
+                    if trainer.vllm_generation.generation_kwargs:
+                        trainer.vllm_generation.generation_kwargs = {}
+                        print(f"| | with the image token | {outcome(partial(differing, trainer, options))} | |", flush=True)
                 del trainer
-                print(f"| {architecture} | {form} | {' | '.join(cells)} |", flush=True)
 
 
 def differing(trainer: Any, options: argparse.Namespace) -> str:
@@ -261,7 +251,7 @@ def differing(trainer: Any, options: argparse.Namespace) -> str:
     return f"{mean:.2g} ({min(means):.2g} to {max(means):.2g}) | {largest:.2g} | {counted}"
 
 
-def on_all_rows(trainer: Any) -> str:
+def on_all_rows(trainer: Any, _: argparse.Namespace) -> str:
     """A whole round of the trainer's, on rows of which two have no image."""
     trainer._generate_and_score_completions([row for row in every_kind() for _ in range(trainer.num_generations)])
     return "works"

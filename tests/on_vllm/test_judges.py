@@ -12,7 +12,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -154,10 +154,8 @@ def _is_healthy(port: int) -> bool:
 
 
 def _kill(group: int) -> None:
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(group, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +183,12 @@ def outcomes(
 HERE = Handling(on_error="skip", max_error_share=1.0, isolate=False)
 APART = Handling(on_error="skip", max_error_share=1.0, isolate=True)
 LEGS = {"question": "How many legs has it?", "answer": "8"}
+# Of the quickstart's questions: the reader says 1 to what begins with "Which", and nothing to others.
+EXPECTED = {
+    "Which column": {(1.0, "")},
+    "Which row": {(1.0, ""), (0.0, "the perception gives 1")},
+    "How many": {(0.0, "the perception gives no answer")},
+}
 FACTS = {"facts": ["It has eight legs.", "It is blue."]}
 
 
@@ -257,11 +261,13 @@ def test_scoring_a_file(reader: Server, tmp_path: Path) -> None:
     ]
 
 
-def test_training_with_a_solver_on_a_server(reader: Server, tmp_path: Path) -> None:
+def test_training_with_a_solver_on_a_server(reader: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # beside the server
     use = f"{{use: blind_solver, with: {{solver: server, server: '{reader.url}', model: reader}}}}"
-    # Enough of a warm start for some responses to have a perception.
+    # Enough of a warm start for some responses to have a perception; and four questions, one of each kind of EXPECTED and one more.
     warm = ("stages.warm.train.max_steps=40", "stages.warm.data.rows=1280", "stages.reason.train.max_completion_length=48")
-    options = (*SHORT, *warm, f"stages.reason.rewards=[{{use: answer_number}}, {use}]", "stages.reason.train.logging_steps=1")
+    data = ("stages.reason.data.rows=4", "stages.reason.data.seed=139", "stages.reason.train.logging_steps=1")
+    options = (*SHORT, *warm, *data, "evaluate=null", f"stages.reason.rewards=[{{use: answer_number}}, {use}]")
     done = rlperc("check", str(QUICKSTART), f"output={tmp_path / 'run'}", *options)
     assert done.returncode == 0, done.stderr
     assert f"it asks the server {reader.url}" in done.stdout + done.stderr
@@ -269,12 +275,13 @@ def test_training_with_a_solver_on_a_server(reader: Server, tmp_path: Path) -> N
     done = rlperc("train", str(QUICKSTART), f"output={tmp_path / 'run'}", *options)
     assert done.returncode == 0, done.stderr[-3000:]
     assert reader.log.read_text().count("POST /v1/chat/completions") > before
-    files = sorted((tmp_path / "run").rglob("completions_*.parquet"))
-    table = pandas.concat(map(pandas.read_parquet, files))
-    print(table.columns, table.iloc[0])
-    asked = table[table["blind_solver/why"] != "no perception"]
-    print(asked[["prompt", "blind_solver", "blind_solver/why"]])
-    assert len(asked)
+    table = pandas.concat(map(pandas.read_parquet, (tmp_path / "run").rglob("completions_*.parquet")))
+    assert len(table) == 32
+    found: dict[str, set[tuple[float, str]]] = {}
+    for prompt, score, why in zip(table["prompt"], table["blind_solver"], table["blind_solver/why"], strict=True):
+        if not why.startswith(("no perception", "the perception says nothing")):
+            found.setdefault(" ".join(prompt[0]["content"][-1]["text"].split()[:2]), set()).add((score, why))
+    assert found == EXPECTED
 
 
 def _ask(server: Server, text: str) -> str:
@@ -328,5 +335,5 @@ def test_a_server_that_hangs_and_dies(reader: Server) -> None:
     with pytest.raises(RewardError, match=r"cannot be asked: Connection error\. .* \(on completion 1 of 128, and on 127 more\)"):
         outcomes("blind_solver", seen, LEGS, reader, Handling(isolate=True), request_timeout_s=20.0)
     ends.join()
-    with pytest.raises(RewardError, match="failed on 128 of the last 128 completions, most often because .*Connection error"):
+    with pytest.raises(RewardError, match=r"failed on 128 of the last 128 completions, most often because .*Connection error"):
         outcomes("blind_solver", seen, LEGS, reader, Handling(on_error="skip"), retries=0)

@@ -13,12 +13,15 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image as Pillow
 from rollouts import ARCHITECTURES, build, differences, every_kind, picture, rolling, rows
 from trl import GRPOTrainer
 from trl.generation.vllm_generation import VLLMGeneration
 
 from rlperc.errors import RolloutError
 from rlperc.recipe.rollout import Parity
+from rlperc.recipe.schema import Data
+from rlperc.train.data import load_rows
 from rlperc.train.parity import check
 from rlperc.train.trl_overrides import with_images_in_place
 from rlperc.train.vllm_setup import Setup
@@ -218,3 +221,23 @@ def test_vllm_forgets_a_tied_output_layer_upstream(trainer: Any, monkeypatch: py
     with moved(trainer.model.get_output_embeddings().weight), monkeypatch.context() as patch:
         patch.setattr("rlperc.train.rollout.pack_heads_again", lambda model: None)
         assert differences(trainer)[1] > 1e-2
+
+
+# --- 6: images with transparency --------------------------------------------------------------------------------------
+
+
+def translucent() -> Pillow.Image:
+    image = picture(0).convert("RGBA")
+    image.putalpha(picture(1).convert("L"))
+    return image
+
+
+def test_transparency_is_seen_alike(trainer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """vLLM lays it over white, transformers drops it; rlperc's data has none."""
+    translucent().save(tmp_path / "0.png")
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "How many?", "image": "0.png"}\n' * 2)
+    loaded = load_rows(Data(file=tmp_path / "rows.jsonl"), seed=0)
+    monkeypatch.setattr(trainer, "train_dataset", loaded)
+    assert differences(trainer, 2)[1] < EXACT
+    monkeypatch.setattr(trainer, "train_dataset", rows([[translucent()]] * 2))
+    assert differences(trainer, 2)[1] > 1e-2
