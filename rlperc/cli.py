@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rlperc.cli_rewards import add_rewards
 from rlperc.cli_score import add_score
-from rlperc.cli_serve import add_serve
+from rlperc.cli_serve import add_serve, quiet_vllm
 from rlperc.errors import RewardError, UserError
 
 DONE, USERS_FAULT, INTERRUPTED = 0, 2, 130
@@ -92,6 +92,7 @@ def _train(options: argparse.Namespace) -> int:
     recipe = load_recipe(options.recipe, *options.overrides)
     for extra in recipe.extras:
         check_versions(extra)
+    quiet_vllm()
     from rich.console import Console
 
     from rlperc.recipe.folder import RunFolder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import signal
 import sys
@@ -76,6 +77,7 @@ def run_parity(options: argparse.Namespace) -> int:
     for extra in recipe.extras:
         check_versions(extra)
     check_recipe(recipe)
+    quiet_vllm()
     from rlperc.run import quiet
     from rlperc.train.parity_alone import parity_alone
 
@@ -83,6 +85,13 @@ def run_parity(options: argparse.Namespace) -> int:
     with TemporaryDirectory(prefix="rlperc-parity-") as folder:
         print(parity_alone(recipe, Path(folder)))
     return 0
+
+
+def quiet_vllm() -> None:
+    """Before TRL imports vLLM: its notes on every start are left out, and on a CPU what it warns of in every step."""
+    import torch
+
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING" if torch.cuda.is_available() else "ERROR")
 
 
 def _warn_if_open(url: str) -> None:
