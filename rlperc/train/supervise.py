@@ -37,8 +37,8 @@ REASONS = (
         "not enough memory: lower rollout.vllm.max_model_len or gpu_memory_utilization, or free the GPU",
     ),
 )
-# What vLLM's compiled parts say at every end.
-NOISE = r"nanobind: | - (leaked|\.\.\. skipped) |See https://nanobind"
+# What vLLM's compiled parts say at every end, and vLLM itself whenever it gets weights or forgets what it computed with others.
+NOISE = r"nanobind: | - (leaked|\.\.\. skipped) |See https://nanobind|.*Failed to load weights$|.*[Rr]eset.* cache"
 
 
 class ServerDied(Exception):
