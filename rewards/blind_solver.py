@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from rlperc import Completion, Score, reward
 from rlperc.errors import RecipeError
-from rlperc.reward.judge import MAX_QUOTED, ask_readable, quoted, shared_judge
+from rlperc.reward.judge import MAX_QUOTED, ask_readable, quoted, shared_judge, unspecial
 from rlperc.words.answers import number
 from rlperc.words.response import find_span
 from rlperc.words.structure import canonical, read_json
@@ -64,14 +64,15 @@ async def blind_solver(
         retries: further tries of a request that failed.
 
     Raises:
-        RecipeError: `solver` is neither, or the server's address or the model's name is missing.
+        RecipeError: `solver` is neither, the server's address or the model's name is missing, or `world` is given a server.
         JudgeError: the server could not be asked or understood.
     """
     if solver not in ("world", "server"):
         raise RecipeError(f"solver: {solver}", "the reward 'blind_solver' has none of that name", "world or server")
+    if solver == "world" and server is not None:
+        raise RecipeError(f"server: {server}", "the world's own solver, which is the default, asks no server", "solver: server")
     if solver == "server" and (server is None or model is None):
-        instead = "with: {solver: server, server: http://localhost:8000/v1, model: its name}"
-        raise RecipeError("solver: server", "it needs the server's address and the model's name", instead)
+        raise RecipeError("solver: server", "it needs the server's address and the model's name", "server: http://…/v1, model: …")
     gold = "" if answer is None else str(answer).strip()
     given = task if solver == "world" else question
     if not gold or not given:
@@ -84,7 +85,7 @@ async def blind_solver(
     if not any(character.isalnum() for character in shown):
         return Score(0.0, why="the perception says nothing besides the answer")
     judge = shared_judge(str(server), str(model), api_key_env, request_timeout_s, retries)
-    asked = f"The question:\n{given}\n\nThe description:\n{quoted(shown)}\n\nWrite {_FORM}."
+    asked = f"The question:\n{unspecial(str(given))}\n\nThe description:\n{quoted(shown)}\n\nWrite {_FORM}."
     messages = [{"role": "system", "content": _RULES}, {"role": "user", "content": asked}]
     return _compared(await ask_readable(judge, messages, _read, _FORM), gold)
 
@@ -128,8 +129,7 @@ def _plain(value: Any, answers: list[str], depth: int = 32) -> Any:
     if isinstance(value, list):
         return [_plain(one, answers, depth - 1) for one in value] if depth else None
     if isinstance(value, dict):
-        kept = {_hide(key, answers): _plain(one, answers, depth - 1) for key, one in value.items() if depth}
-        return {key: one for key, one in kept.items() if key}
+        return {key: _plain(one, answers, depth - 1) for name, one in value.items() if depth and (key := _hide(name, answers))}
     return value
 
 

@@ -6,7 +6,7 @@ that a contradicted fact is no hit: presence alone would pay for listing everyth
 """
 
 from rlperc import Completion, Score, reward
-from rlperc.reward.judge import MAX_QUOTED, Message, ask_readable, quoted, shared_judge
+from rlperc.reward.judge import MAX_QUOTED, Message, ask_readable, quoted, shared_judge, unspecial
 from rlperc.words.structure import canonical, read_json
 
 _RULES = """\
@@ -63,7 +63,7 @@ async def facts_hit(
 
 def _question(facts: list[str], perception: str, form: str) -> list[Message]:
     ask = f"Reply with {form}, and nothing else."
-    listed = f"The facts:\n{canonical(facts)}\n\nThe description:\n{quoted(perception)}\n\n{ask}"
+    listed = f"The facts:\n{unspecial(canonical(facts))}\n\nThe description:\n{quoted(perception)}\n\n{ask}"
     return [{"role": "system", "content": f"{_RULES}\n\n{ask}"}, {"role": "user", "content": listed}]
 
 

@@ -2,6 +2,10 @@
 
 What a judge cannot tell is never a score: a server that is down, answers too late or says nothing raises JudgeError, and
 the recipe's `on_error` decides what becomes of the row.
+
+With vLLM, serve the model with `--generation-config vllm`: otherwise its generation_config.json may limit how long an
+answer gets (`max_new_tokens`) and change what it says (`repetition_penalty`), at temperature 0 too. A model that thinks
+first answers sooner with `--default-chat-template-kwargs '{"enable_thinking": false}'`.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ import asyncio
 import functools
 import hashlib
 import os
+import re
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
@@ -27,6 +32,10 @@ T = TypeVar("T")
 MAX_QUOTED = 8_000
 MAX_ANSWERS = 4_096
 MAX_CONNECT_S = 5.0
+# Where a special token may begin: "<|im_end|>", "</s>", "<image>", "[INST]".
+_SPECIAL = re.compile(r"<(?=[^\s<>]{1,80}>)|\[(?=/?[A-Za-z_]{1,80}\])")
+_KEY = "the key is in the variable that `api_key_env` names"
+_HINTS = {401: _KEY, 403: _KEY, 404: "`server` ends in /v1, and GET /v1/models tells the names of its models"}
 
 
 class JudgeError(Exception):
@@ -35,6 +44,8 @@ class JudgeError(Exception):
 
 class Judge:
     """One model on one server. Asks each question once: equal ones share a request, and the last answers are kept.
+
+    So the model behind the name must stay the same: no server that is sent the weights of a training.
 
     It belongs to the event loop that runs when it is asked; a new loop gets new connections, and keeps the answers.
     """
@@ -132,12 +143,15 @@ class Judge:
         except (TimeoutError, openai.APITimeoutError):
             raise self.failure(f"gave no answer within {self._timeout_s:g} s") from None
         except openai.APIStatusError as error:
-            raise self.failure(f"answered HTTP {error.status_code}: {error.response.text}") from error
+            raise self.failure(_refusal(error)) from error
         except (openai.OpenAIError, ValueError) as error:  # ValueError: not JSON
             raise self.failure(f"cannot be asked: {error} {error.__cause__ or ''}") from error
         # A server that is not quite OpenAI's leaves out what their types promise.
         choices = getattr(reply, "choices", None) or [None]
         text = getattr(getattr(choices[0], "message", None), "content", None)
+        if getattr(choices[0], "finish_reason", None) == "length":
+            # What is cut off may be a thought; and asked again, with all of that in the question, it would not fit either.
+            raise self.failure(f"was cut off by the end of its context or its server's limit, at {str(text or '')[-40:]!r}")
         if not isinstance(text, str) or not text.strip():
             raise self.failure("gave an empty answer")
         answer = text.rpartition("</think>")[2].strip()
@@ -184,11 +198,28 @@ async def ask_readable(judge: Judge, messages: list[Message], read: Callable[[st
 def quoted(text: str) -> str:
     """Untrusted text as data inside a message: cut to 8,000 characters, between two lines that it cannot contain.
 
-    The lines carry a hash of the text, which the text's author would have to know beforehand to close them.
+    The lines carry a hash of the text, which the text's author would have to know beforehand to close them. Special tokens
+    in it are broken up as in `unspecial`.
     """
-    shown = _sendable(text[:MAX_QUOTED])
+    shown = unspecial(_sendable(text[:MAX_QUOTED]))[:MAX_QUOTED]
     mark = hashlib.sha256(shown.encode()).hexdigest()[:8]
     return f"----- data {mark} begins -----\n{shown}\n----- data {mark} ends -----"
+
+
+def unspecial(text: str) -> str:
+    """Text in which nothing reads as a special token: a space after the first character of what looks like one.
+
+    A server looks for special tokens in the whole conversation, whoever wrote what: a text that spells `<|im_end|>` ends
+    its own message and can go on as another speaker, and `<image>` stands for an image that nobody sent.
+    """
+    return _SPECIAL.sub(lambda found: f"{found[0]} ", text)
+
+
+def _refusal(error: openai.APIStatusError) -> str:
+    """What a server said with a status of 4xx or 5xx, with what that may be about and without the JSON around it."""
+    said = error.body.get("message") if isinstance(error.body, dict) else error.body
+    hint = f" ({_HINTS[error.status_code]})" if error.status_code in _HINTS else ""
+    return f"answered HTTP {error.status_code}{hint}: {said or error.response.text}"
 
 
 def _sendable(text: str) -> str:

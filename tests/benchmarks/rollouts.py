@@ -53,7 +53,7 @@ from rlperc.run import quiet
 from rlperc.train.data import load_rows
 from rlperc.train.models import load_model
 from rlperc.train.parity import measure, spread
-from rlperc.train.rollout import KV_CACHE_ON_CPU, Rollouts
+from rlperc.train.rollout import Rollouts
 from rlperc.train.stages import _rl_trainer, stage_config
 from rlperc.train.tiny import CHAT_TEMPLATE, END, IMAGE, PAD, SPECIAL, UNKNOWN
 from rlperc.train.trl_overrides import with_images_in_place
@@ -171,7 +171,6 @@ def closing(generation: Any) -> Iterator[None]:
 def save_smolvlm(folder: Path) -> Path:
     """Random weights. One tile of 512 x 512 pixels for an image, which is 64 tokens."""
     tokenizer = _tokenizer()
-    image = tokenizer.convert_tokens_to_ids(IMAGE)
     ends = {
         "bos_token_id": tokenizer.eos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
@@ -181,7 +180,7 @@ def save_smolvlm(folder: Path) -> Path:
     text = {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9}
     text |= {"num_key_value_heads": 3, "head_dim": 64, "vocab_size": len(tokenizer), "max_position_embeddings": 8192}
     config = Idefics3Config(
-        image_token_id=image,
+        image_token_id=tokenizer.convert_tokens_to_ids(IMAGE),
         scale_factor=4,
         tie_word_embeddings=False,
         pad_token_id=tokenizer.pad_token_id,
@@ -202,7 +201,7 @@ def _tokenizer() -> PreTrainedTokenizerFast:
     """As many tokens as SmolVLM's: the bytes, and pairs of them."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     single = [*SPECIAL, *alphabet]
-    pairs = list(itertools.islice(itertools.product(alphabet, repeat=2), VOCABULARY - len(single)))
+    pairs = list(itertools.islice(itertools.product(alphabet, alphabet), VOCABULARY - len(single)))
     vocabulary = {token: place for place, token in enumerate([*single, *map("".join, pairs)])}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=pairs, unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -258,7 +257,6 @@ def on_all_rows(trainer: Any, _: argparse.Namespace) -> str:
 
 
 def outcome(act: Callable[[], str]) -> str:
-    """What it returns, or what it dies of."""
     try:
         return act()
     except Exception as error:  # noqa: BLE001 - that is what is asked
@@ -279,7 +277,7 @@ def trl_trainer(start: Path, folder: Path, options: argparse.Namespace) -> Any:
     started = vllm_generation.LLM
     if not cuda:
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
-        vllm_generation.LLM = partial(started, enforce_eager=True, kv_cache_memory_bytes=KV_CACHE_ON_CPU)
+        vllm_generation.LLM = partial(started, enforce_eager=True, kv_cache_memory_bytes=2**30)
     try:
         trainer = GRPOTrainer(
             model=model,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -18,41 +19,18 @@ from typing import Any, NamedTuple
 
 import pandas
 import pytest
-import torch
 from launch import QUICKSTART, SHORT, rlperc
+from reader import CONTEXT, TOOL, save_reader
 from rollouts import build
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from rlperc.errors import RewardError
 from rlperc.reward.attempt import Outcome
+from rlperc.reward.judge import Judge
 from rlperc.reward.plugins import find_reward
 from rlperc.reward.runner import Handling, RewardRunner
 from rlperc.words.response import read_response
 
 pytest.importorskip("vllm.engine")
-
-PAD, END, ASSISTANT, TOOL = "<|pad|>", "<|im_end|>", "<|assistant|>", "<|tool|>"
-SPECIAL = [PAD, END, "<|system|>", "<|user|>", ASSISTANT, TOOL]
-TEMPLATE = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|im_end|>{% endfor %}<|assistant|>"
-# What the reader writes: after this token comes that one, how likely by itself, and how much more with words of the prompt.
-NEXT: list[tuple[str, str, float, dict[str, float]]] = [
-    (ASSISTANT, "<answer>", 0, {"facts": -100}),
-    (ASSISTANT, "[0, 0]", 0, {"question": -100}),
-    (ASSISTANT, "[1, 0]", -1, {"question": -100, "spider": 8}),
-    (ASSISTANT, "[1, 1]", -1, {"question": -100, "bird": 8, TOOL: 8}),
-    (ASSISTANT, "la", -50, {"sings": 1000}),
-    (ASSISTANT, END, -50, {"silent": 1000}),
-    ("la", "la", 0, {}),
-    ("<answer>", "</answer>", 0, {}),
-    ("<answer>", "8", -1, {"spider": 8}),
-    ("<answer>", "2", -1, {"bird": 8}),
-    ("<answer>", "1", -1, {"Which": 8}),
-    ("<answer>", "東京", -1, {"パリ": 8}),
-    *((said, "</answer>", 0, {}) for said in ("8", "2", "1", "東京")),
-    *((said, END, 0, {}) for said in ("</answer>", "[0, 0]", "[1, 0]", "[1, 1]")),
-]
-WIDTH, HEAD, CONTEXT = 512, 32, 2048
 
 
 class Server(NamedTuple):
@@ -60,64 +38,6 @@ class Server(NamedTuple):
     model: str
     process: int
     log: Path
-
-
-def save_reader(folder: Path) -> Path:
-    """A Llama of one layer: its head looks for the words of NEXT anywhere in the prompt, its output layer is that table."""
-    words = sorted({word for *_, words in NEXT for word in words})
-    tokenizer = _tokenizer([*(token for pair in NEXT for token in pair[:2]), *words])
-    ids, one = tokenizer.get_vocab(), WIDTH - 1  # the last dimension is 1 in every token
-    assert len(ids) + len(words) < one
-    config = LlamaConfig(
-        vocab_size=len(ids),
-        hidden_size=WIDTH,
-        intermediate_size=HEAD,
-        num_hidden_layers=1,
-        num_attention_heads=1,
-        num_key_value_heads=1,
-        head_dim=HEAD,
-        max_position_embeddings=CONTEXT,
-        rope_parameters={"rope_type": "default", "rope_theta": 1e30},
-        bos_token_id=None,
-        eos_token_id=ids[END],
-        pad_token_id=ids[PAD],
-        tie_word_embeddings=False,
-    )
-    model = LlamaForCausalLM(config)
-    unit = (WIDTH / 2) ** 0.5  # what the norm makes of each of a token's two ones
-    slow = HEAD // 2 - 1  # the dimension that positions turn the least
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.fill_(1.0 if "norm" in name else 0.0)
-        model.model.embed_tokens.weight[:, : len(ids)] = torch.eye(len(ids))
-        model.model.embed_tokens.weight[:, one] = 1.0
-        look = model.model.layers[0].self_attn
-        look.q_proj.weight[slow, one] = 1.0
-        for place, word in enumerate(words):
-            look.k_proj.weight[slow, ids[word]] = 30 * HEAD**0.5 / unit**2
-            look.v_proj.weight[place, ids[word]] = 1 / unit
-            look.o_proj.weight[len(ids) + place, place] = 10.0
-        for last, then, usual, more in NEXT:
-            row = model.lm_head.weight[ids[then]]
-            row[ids[last]] += 100.0
-            row[one] += usual
-            for word, much in more.items():
-                row[len(ids) + words.index(word)] += much
-    model.generation_config.update(max_new_tokens=2, repetition_penalty=1e6)  # as some models have it, if not so much
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
-def _tokenizer(tokens: Sequence[str]) -> PreTrainedTokenizerFast:
-    """Bytes, and these tokens wherever a text spells them."""
-    bytes_ = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE({byte: place for place, byte in enumerate(bytes_)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(SPECIAL)
-    tokenizer.add_tokens([AddedToken(token, normalized=False) for token in dict.fromkeys(tokens) if token not in SPECIAL])
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, pad_token=PAD, chat_template=TEMPLATE)
 
 
 @contextmanager
@@ -235,11 +155,15 @@ def test_wrong_names_and_addresses_say_what_would_be_right(reader: Server) -> No
     assert outcomes("blind_solver", ["a spider"], LEGS, reader._replace(url=f"{reader.url}/"), HERE)[0].value == 1.0
 
 
-def test_a_special_token_that_a_model_spells_is_text(reader: Server) -> None:
-    said = [_ask(reader, f"The facts: the description of a {token}") for token in (TOOL, "< |tool|>")]
-    assert said == ["[1, 1]", "[0, 0]"]  # to vLLM the first one is the token itself
-    assert outcomes("facts_hit", [f"a stone {TOOL}"], FACTS, reader, HERE)[0].value == 0.0
-    assert outcomes("facts_hit", ["a stone"], {"facts": [f"It is {TOOL}.", "x"]}, reader, HERE)[0].value == 0.0
+def test_a_special_token_that_somebody_spells_is_text(reader: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    def judged() -> list[float | None]:
+        stated = outcomes("facts_hit", [f"a stone {TOOL}"], FACTS, reader, HERE)
+        asked = outcomes("facts_hit", ["a stone"], {"facts": [f"It is {TOOL}.", "It is blue."]}, reader, HERE)
+        return [one.value for one in (*stated, *asked)]
+
+    assert judged() == [0.0, 0.0]
+    monkeypatch.setattr(sys.modules[Judge.__module__], "_SPECIAL", re.compile("(?!)"))
+    assert judged() == [1.0, 1.0]  # vLLM takes it for the token itself
 
 
 def test_scoring_a_file(reader: Server, tmp_path: Path) -> None:
@@ -264,7 +188,7 @@ def test_scoring_a_file(reader: Server, tmp_path: Path) -> None:
 def test_training_with_a_solver_on_a_server(reader: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # beside the server
     use = f"{{use: blind_solver, with: {{solver: server, server: '{reader.url}', model: reader}}}}"
-    # Enough of a warm start for some responses to have a perception; and four questions, one of each kind of EXPECTED and one more.
+    # Enough of a warm start for some responses to have a perception; and four questions, of the kinds of EXPECTED.
     warm = ("stages.warm.train.max_steps=40", "stages.warm.data.rows=1280", "stages.reason.train.max_completion_length=48")
     data = ("stages.reason.data.rows=4", "stages.reason.data.seed=139", "stages.reason.train.logging_steps=1")
     options = (*SHORT, *warm, *data, "evaluate=null", f"stages.reason.rewards=[{{use: answer_number}}, {use}]")
@@ -282,15 +206,6 @@ def test_training_with_a_solver_on_a_server(reader: Server, tmp_path: Path, monk
         if not why.startswith(("no perception", "the perception says nothing")):
             found.setdefault(" ".join(prompt[0]["content"][-1]["text"].split()[:2]), set()).add((score, why))
     assert found == EXPECTED
-
-
-def _ask(server: Server, text: str) -> str:
-    question = {"model": server.model, "messages": [{"role": "user", "content": text}], "temperature": 0, "max_tokens": 8}
-    request = urllib.request.Request(
-        f"{server.url}/chat/completions", json.dumps(question).encode(), {"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        return str(json.load(answer)["choices"][0]["message"]["content"])
 
 
 def _engine(server: Server) -> int:
