@@ -45,8 +45,8 @@ def mixed_rows(counts: list[int], many: bool) -> Dataset:
 def trainer_on(rows: Dataset, start: Path, folder: Path, *overrides: str) -> Any:
     """The trainer of the quickstart's RL stage, on these rows, with rewards that differ within groups."""
     recipe, stage = reason_stage(*(f"stages.reason.{option}" for option in overrides))
-    check_rows(stage, rows)
     args = stage_config(recipe, stage, folder)
+    check_rows(stage, rows)
     model, processor = load_model(start, stage.model)
     trainer = _rl_trainer(recipe, stage, args, model, processor, rows, [], _lora(stage.model, model))
     pay(trainer, lambda name, text: float(sum(map(ord, text)) % 7))

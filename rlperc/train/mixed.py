@@ -43,8 +43,9 @@ def counted(fields: Mapping[str, Any]) -> dict[str, Any]:
     TRL takes such pixels, of shape (B, images, C, H, W), for flat ones wherever there are by chance as many images as rows.
     """
     pixels = fields.get("pixel_values")
-    padded = pixels is not None and pixels.dim() == 5 and fields.get("image_sizes") is None
-    return {"num_images": [1] * len(pixels)} if padded else {}
+    if pixels is None or pixels.dim() != 5 or fields.get("image_sizes") is not None:
+        return {}
+    return {"num_images": [1] * len(pixels)}
 
 
 def seeing(model: Callable[..., Any]) -> Callable[..., Any]:

@@ -74,11 +74,9 @@ class Rewarded(_Host):
         return {**output, **counted(output)}
 
     def _tokenize_prompts(self, prompts: list[Any]) -> Any:
-        # RLOO leaves messages of plain text, which processors refuse.
-        messages = [prepare_multimodal_messages(prompt) for prompt in prompts]
+        ids, images, fields = super()._tokenize_prompts(prompts)
         if self.use_vllm:
-            self.vllm_generation.conversations = messages
-        ids, images, fields = super()._tokenize_prompts(messages)
+            self.vllm_generation.conversations = [prepare_multimodal_messages(prompt) for prompt in prompts]
         return ids, images and [some or [] for some in images], fields
 
     def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **fields: Any) -> Any:
