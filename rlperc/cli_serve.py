@@ -47,7 +47,8 @@ def run_serve(options: argparse.Namespace) -> int:
     rollout = stage.rollout
     check_port(rollout.url)
     _warn_if_open(rollout.url)
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    # Under nohup the hangup is ignored, and stays so.
+    for number in (number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN):
         signal.signal(number, lambda caught, _: sys.exit(128 + caught))
     with TemporaryDirectory(prefix="rlperc-serve-") as folder:
         start = prepare_apart(recipe, Path(folder))

@@ -110,7 +110,7 @@ def test_the_quickstart_is_fine(capsys: pytest.CaptureFixture) -> None:
         ("stages.reason.train.vllm_max_model_length=512", "vllm: {max_model_len: …}"),
         ("rollout.mode=server", "engine: vllm beside it"),
         ("rollout={engine: vllm, url: http://a:1}", "mode: server beside it"),
-        ("rollout={engine: vllm, mode: server, url: https://a}", "String should match"),
+        ("rollout={engine: vllm, mode: server, url: https://a}", "http://HOST:PORT"),
         ("rollout={engine: vllm, vllm: {model: other}}", "model: {name: …}"),
         ("rollout={engine: vllm, vllm: {mm_processor_kwargs: {max_pixels: 9}}}", "model: {processor: {…}}"),
         ("rollout={engine: vllm, mode: server, vllm: {enable_sleep_mode: true}}", "mode: colocate"),

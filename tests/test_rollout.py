@@ -21,9 +21,8 @@ from rlperc.recipe.load import dump_recipe, load_recipe
 from rlperc.recipe.rollout import Parity, Rollout
 from rlperc.train.models import load_model
 from rlperc.train.parity import Compared, ParityWatch, check, spread, table
-from rlperc.train.rollout import _difference
 from rlperc.train.stages import _setup, stage_config
-from rlperc.train.vllm_setup import Setup, ends_of, without_image_token
+from rlperc.train.vllm_setup import Setup, ends_of, where_they_part, without_image_token
 
 VLLM = ("rollout.engine=vllm",)
 
@@ -68,6 +67,19 @@ def test_a_stage_goes_on_from_the_recipes_rollout() -> None:
     assert rollout.vllm == {"max_model_len": 512, "dtype": "bfloat16"}
 
 
+def test_a_stage_or_a_shell_may_leave_the_recipes_server() -> None:
+    shared = "rollout={engine: vllm, mode: server, url: 'http://a:1', sync: file, vllm: {max_model_len: 512}}"
+    assert load_recipe(QUICKSTART, shared, "stages.reason.rollout.engine=transformers").stages[-1].rollout == Rollout()
+    rollout = load_recipe(QUICKSTART, shared, "stages.reason.rollout.mode=colocate").stages[-1].rollout
+    assert (rollout.mode, rollout.vllm, rollout.sync) == ("colocate", {"max_model_len": 512}, None)
+
+
+@pytest.mark.parametrize("url", ["https://a:1", "http://a", "http://a:0", "http://a:99999", "http://a:1/", "a:1"])
+def test_a_servers_url(url: str) -> None:
+    with pytest.raises(RecipeError, match="http://HOST:PORT"):
+        load_recipe(QUICKSTART, f"rollout={{engine: vllm, mode: server, url: '{url}'}}")
+
+
 def test_training_on_vllm_without_it_gives_the_install_line(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
     for command in ("train", "serve", "parity"):
         options = [*VLLM, "rollout.mode=server"] if command == "serve" else VLLM
@@ -107,8 +119,15 @@ def test_vllm_computes_in_what_the_trainer_computes_in(options: tuple[str, ...],
     stub = SimpleNamespace(bf16=stage.train.get("bf16", False), fp16=False, seed=7, output_dir="there")
     setup = _setup(stage, stub, model)
     assert setup is not None
-    assert setup.engine_args()["dtype"] == setup.engine_dtype == dtype
+    assert setup.engine_args()["dtype"] == setup.coarser_dtype == dtype
     assert (setup.seed, setup.folder) == (7, "there")
+
+
+def test_the_coarser_of_both_dtypes_bounds_the_check() -> None:
+    exact = Rollout(engine="vllm", vllm={"dtype": "float32"})
+    assert Setup(exact, "bfloat16").coarser_dtype == "bfloat16"
+    assert Setup(exact, "float32").coarser_dtype == "float32"
+    assert Setup(Rollout(engine="vllm", vllm={"dtype": "bfloat16"}), "float32").coarser_dtype == "bfloat16"
 
 
 def test_trl_is_told_of_vllm_by_its_own_names(tmp_path: Path) -> None:
@@ -143,15 +162,15 @@ def test_the_image_token_gets_a_bias_beside_those_of_the_recipe() -> None:
 
 
 @pytest.mark.parametrize(("ends", "known"), [(3, [3]), ([3, 4], [3, 4]), (None, [])])
-def test_where_a_responseends_of(ends: Any, known: list[int]) -> None:
+def test_where_a_response_ends(ends: Any, known: list[int]) -> None:
     assert ends_of(SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=ends), config=None)) == known
 
 
 def test_where_two_prompts_part() -> None:
-    said = _difference([1, 2, 2, 2, 3], [1, 2, 2, 2, 2, 2, 3], Letters())
+    said = where_they_part([1, 2, 2, 2, 3], [1, 2, 2, 2, 2, 2, 3], Letters())
     assert "5 tokens in the trainer, 7 in vLLM; they part at token 4" in said
     assert "[1, 2, 2, 2, 3] 'bcccd'" in said
-    assert "they part at token 2" in _difference([1, 2], [1, 2, 3], Letters())
+    assert "they part at token 2" in where_they_part([1, 2], [1, 2, 3], Letters())
 
 
 # --- the check --------------------------------------------------------------------------------------------------------

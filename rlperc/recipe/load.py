@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from rlperc.errors import RecipeError, did_you_mean
 from rlperc.recipe.faults import explain
 from rlperc.recipe.names import item_name
+from rlperc.recipe.rollout import SERVERS
 from rlperc.recipe.schema import SOURCES, Recipe
 from rlperc.reward.plugins import bundled, split_path
 
@@ -146,7 +147,7 @@ def _resolve(raw: dict[str, Any], base: Path) -> dict[str, Any]:
 def _inherit(stage: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
     whole = {}
     for key in DEFAULTS_FOR_STAGES:
-        lay = _laid if key == "rollout" else _over  # its `mode` is no blend's
+        lay = _rollout if key == "rollout" else _over
         value = lay(shared.get(key), stage.get(key))
         if value is not None:
             whole[key] = value
@@ -169,6 +170,16 @@ def _over(shared: Any, own: Any) -> Any:
     other_blend = own.get("mode", shared.get("mode")) != shared.get("mode", "sum" if "mode" in own else None)
     if schedule or other_blend or any(key in own and own[key] != shared.get(key) for key in (*SOURCES, "name", "tiny")):
         return own
+    return _laid(shared, own)
+
+
+def _rollout(shared: Any, own: Any) -> Any:
+    """`own` over `shared`, without what another engine or mode of its own would leave idle."""
+    if isinstance(shared, dict) and isinstance(own, dict):
+        if own.get("engine") == "transformers":
+            return own
+        if own.get("mode") == "colocate":
+            shared = {key: value for key, value in shared.items() if key not in SERVERS}
     return _laid(shared, own)
 
 

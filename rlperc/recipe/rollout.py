@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from rlperc.recipe.part import Part
+
+SERVERS = frozenset({"url", "wait_s", "sync"})  # what only a server has
 
 
 class Parity(Part):
@@ -31,14 +34,22 @@ class Rollout(Part):
     """vLLM inside every training process, on its GPU; or one server for all of them, which `rlperc serve` starts."""
     vllm: dict[str, Any] = Field(default_factory=dict)
     """Options by vLLM's own names (its `EngineArgs`), as in `{gpu_memory_utilization: 0.4, enable_sleep_mode: true}`."""
-    url: str = Field("http://127.0.0.1:8000", pattern=r"^http://[^/:\s]+:\d+$")
+    url: str = "http://127.0.0.1:8000"
     """Of the server."""
-    wait_s: float = Field(240, gt=0)
+    wait_s: float = Field(600, gt=0)
     """Seconds to wait for the server, at the start and after it was lost."""
     sync: Literal["nccl", "file"] | None = None
     """How weights reach the server: over NCCL, or as files under the run's folder, which the server must see too. Default:
     NCCL where there is CUDA."""
     parity: Parity = Parity()
+
+    @field_validator("url")
+    @classmethod
+    def _with_a_port(cls, url: str) -> str:
+        found = re.fullmatch(r"http://[^/:\s]+:(\d{1,5})", url)
+        if found is None or not 1 <= int(found[1]) <= 65535:
+            raise PydanticCustomError("url", "it names no server", {"expected": "http://HOST:PORT, as in http://127.0.0.1:8000"})
+        return url
 
     @model_validator(mode="after")
     def _nothing_idle(self) -> Rollout:
@@ -50,7 +61,7 @@ class Rollout(Part):
                 "{which} is vLLM's, and transformers draws the responses",
                 {"which": f"`{idle[0]}`", "expected": "engine: vllm beside it, or leave it out"},
             )
-        if self.mode == "colocate" and (idle := sorted(said & {"url", "wait_s", "sync"})):
+        if self.mode == "colocate" and (idle := sorted(said & SERVERS)):
             raise PydanticCustomError(
                 "rollout",
                 "{which} is a server's, and vLLM runs in the training processes",

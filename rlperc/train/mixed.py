@@ -52,11 +52,17 @@ def seeing(model: Callable[..., Any]) -> Callable[..., Any]:
     """The model, called without its images' tensors where these hold none: they are empty then, or nothing but padding."""
 
     def call(**inputs: Any) -> Any:
-        pixels = inputs.get("pixel_values")
-        blind = pixels is not None and not pixels.any()
+        blind = _blind(inputs.get("pixel_values"), inputs.get("pixel_attention_mask"))
         return model(**{name: value for name, value in inputs.items() if not (blind and name in IMAGE_TENSORS)})
 
     return call
+
+
+def _blind(pixels: Tensor | None, mask: Tensor | None) -> bool:
+    """Whether these are no image's pixels: none at all, or rows padded to as many images as others have."""
+    if pixels is None:
+        return False
+    return pixels.numel() == 0 or (pixels.dim() == 5 and not (pixels if mask is None else mask).any())
 
 
 def keep_in_step(model: nn.Module, processes: int) -> None:

@@ -59,7 +59,8 @@ def compare(trainer: Any, settings: Parity) -> list[Compared]:
         RolloutError: the two make different ids of a prompt.
     """
     generation = trainer.vllm_generation
-    rows = [trainer.train_dataset[index] for index in _some(trainer.train_dataset, settings.rows)]
+    chosen = _some(trainer.train_dataset, settings.rows, trainer.accelerator.process_index)
+    rows = [trainer.train_dataset[index] for index in chosen]
     prompts = [with_images_in_place(row) for row in rows]
     ids, images, _ = trainer._tokenize_prompts(prompts)
     generation.sync_weights()
@@ -129,11 +130,12 @@ def table(found: Sequence[Compared], processor: Any, rows: int = 8) -> str:
     return "\n".join(lines)
 
 
-def _some(rows: Any, count: int) -> list[int]:
-    """The first rows, and the first twice, so that one image is seen again; and one with, one without images, where there are."""
+def _some(rows: Any, count: int, process: int) -> list[int]:
+    """Some rows, others in each process, and one twice, so that an image is seen again; with and without images, if there are."""
     illustrated = has_images(rows)
-    chosen = [index for kind in (True, False) if kind in illustrated for index in [illustrated.index(kind)]]
-    chosen += [index for index in range(len(rows)) if index not in chosen]
+    order = [(process * count + offset) % len(rows) for offset in range(len(rows))]
+    chosen = [next(index for index in order if illustrated[index] == kind) for kind in (True, False) if kind in illustrated]
+    chosen += [index for index in order if index not in chosen]
     return [*chosen[: max(1, count - 1)], chosen[0]][:count]
 
 
@@ -175,7 +177,7 @@ class ParityWatch(TrainerCallback):
         if not self.settings.rows:
             return
         found = compare(self.trainer, self.settings)
-        check(found, self.settings, self.trainer.vllm_generation.setup.engine_dtype, self.trainer.processing_class)
+        check(found, self.settings, self.trainer.vllm_generation.setup.coarser_dtype, self.trainer.processing_class)
         self.at_start = mean, largest = spread(found)
         metrics = self.trainer._metrics["train"]
         metrics["parity/mean"].append(mean)

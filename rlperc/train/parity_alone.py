@@ -38,7 +38,7 @@ def parity_alone(recipe: Recipe, folder: Path) -> str:
     trainer = make_trainer(recipe, stage, args, model, processor, rows, [])
     try:
         found = compare(trainer, settings)
-        dtype = trainer.vllm_generation.setup.engine_dtype
+        dtype = trainer.vllm_generation.setup.coarser_dtype
     finally:
         trainer.vllm_generation.close()
     check(found, settings, dtype, processor)

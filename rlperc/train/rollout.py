@@ -9,17 +9,16 @@
 4. TRL names no dtype, no revision and no options of the processor; vLLM then takes its own defaults.
 5. On CPU vLLM keeps its weights packed, and takes new ones only through its own reloading, which forgets a tied output layer.
 
-Transparency, which vLLM lays over white and transformers drops, is taken from the data (rlperc/train/images.py); rows with and
-without images in one batch are rlperc/train/mixed.py's.
-
-Each of them has a test in tests/on_vllm that fails without the repair, and one that fails once TRL needs it no more.
+Transparency, which vLLM lays over white and transformers drops, is taken from the data (`images`); rows with and without images in
+one batch are `mixed`'s. Each repair has a test in tests/on_vllm that fails without it, and one that fails once TRL needs it no more.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -31,7 +30,8 @@ from trl.trainer import grpo_trainer, rloo_trainer
 
 from rlperc.errors import RolloutError
 from rlperc.train.critic import CRITIC
-from rlperc.train.vllm_setup import Setup, ends_of, without_image_token
+from rlperc.train.scorer import adds_special_tokens
+from rlperc.train.vllm_setup import Setup, ends_of, where_they_part, without_image_token
 from rlperc.train.vllm_transfer import pack_heads_again
 
 log = logging.getLogger(__name__)
@@ -84,7 +84,6 @@ class Rollouts(VLLMGeneration):
         self.conversations: list[list[dict[str, Any]]] = []
         self.chat: dict[str, Any] = {}
         self.last_logprobs: list[list[float | None]] = []
-        self._room: int | None = None
         self._warned = False
         self._stream: Iterator[tuple[str, torch.Tensor]] = iter(())
         kwargs["generation_kwargs"] = without_image_token(kwargs["model"], kwargs.get("generation_kwargs"))
@@ -97,16 +96,23 @@ class Rollouts(VLLMGeneration):
         if self.mode == "colocate" and not torch.cuda.is_available():
             os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # the threads are the trainer's too
         before = {name: os.environ.get(name) for name in LAUNCHERS}
-        with _replaced(vllm_generation, LLM=self._engine, VLLMClient=self._client):
-            super()._init_vllm()
-        # TRL sets them for vLLM. Left behind, they would make a lone process and those that it starts part of a launch.
-        for name in (name for name, value in before.items() if value is None):
-            os.environ.pop(name, None)
+        try:
+            with _replaced(vllm_generation, LLM=self._engine, VLLMClient=self._client):
+                super()._init_vllm()
+        finally:
+            # TRL sets them for vLLM. Left behind, they would make a lone process and those that it starts part of a launch.
+            for name in (name for name, value in before.items() if value is None):
+                os.environ.pop(name, None)
+        self._room: int | None = None
+        if self.mode == "colocate":
+            self._room = self.llm.llm_engine.model_config.max_model_len
+        elif self.accelerator.is_main_process:
+            self._room = self.vllm_client.get_server_info()["model_config"]["max_model_len"]
 
     def _engine(self, **theirs: Any) -> Any:
         from vllm import LLM
 
-        seed = self.setup.seed + theirs["seed"]  # TRL's is the process's number alone, the same in every run
+        seed = (self.setup.seed * 1_000_003 + theirs["seed"]) % 2**31  # TRL's is the process's number, the same in every run
         return LLM(**{**theirs, "seed": seed, **self.setup.engine_args()})
 
     def _client(self, **theirs: Any) -> Any:
@@ -165,32 +171,43 @@ class Rollouts(VLLMGeneration):
 
     def _persist(self, act: Callable[[], Any]) -> Any:
         """What the main process gets from the server, in every process; where it is lost, wait for it and try again."""
+        lost: ServerLost | None = None
         for attempt in range(ATTEMPTS):
-            found, lost = None, None
-            try:
-                found = act()
-            except ServerLost as error:
-                lost = error
-            found, lost = self._shared((found, lost))
-            if lost is None:
-                return found
-            if attempt + 1 < ATTEMPTS:
-                self._rejoin(lost)
+            if attempt:
+                self._together(functools.partial(self._rejoin, lost))
                 if act != self._sync_with_server:
                     self.sync_weights()
+            try:
+                return self._together(act)
+            except ServerLost as error:
+                lost = error
         raise RolloutError(
             f"the vLLM server at {self.setup.rollout.url}",
             f"it was lost {ATTEMPTS} times in a row: {lost}",
             "see what `rlperc serve` printed last",
         )
 
-    def _shared(self, value: Any) -> Any:
-        """The main process's value, in every process."""
-        box = [value]
+    def _together(self, act: Callable[[], Any]) -> Any:
+        """What the main process gets, or what stopped it, in every process: none is left waiting for one that failed."""
+        found: Any = None
+        fault: Exception | None = None
+        mine: Exception | None = None
+        try:
+            found = act()
+        except (ServerLost, RolloutError) as error:
+            fault = error
+        except Exception as error:  # noqa: BLE001 - told to the others, and raised again below
+            mine, fault = error, RuntimeError(f"the main process failed: {error!r}")
+        box = [(found, fault)]
         broadcast_object_list(box, from_process=0)
-        return box[0]
+        if mine is not None:
+            raise mine
+        found, fault = box[0]
+        if fault is not None:
+            raise fault
+        return found
 
-    def _rejoin(self, lost: ServerLost) -> None:
+    def _rejoin(self, lost: ServerLost | None) -> None:
         if self.accelerator.is_main_process:
             log.warning("rlperc: %s; waiting up to %g s for a server", lost, self.server_timeout)
             self.vllm_client.rejoin(self.server_timeout, self.accelerator.device)
@@ -225,35 +242,29 @@ class Rollouts(VLLMGeneration):
 
     def _warn_of_room(self, longest: int) -> None:
         """VLLM ends a response where its context ends, and says nothing."""
-        if self._room is None:
-            if self.mode == "colocate":
-                self._room = self.llm.llm_engine.model_config.max_model_len
-            elif self.accelerator.is_main_process:
-                self._room = self.vllm_client.get_server_info()["model_config"]["max_model_len"]
         if self._room is not None and longest + self.max_completion_length > self._room and not self._warned:
             self._warned = True
             log.warning(
-                "rlperc: a prompt of %d tokens and max_completion_length: %d do not fit into vLLM's max_model_len: %d; its "
-                "responses are cut short",
+                "rlperc: a prompt of %d tokens and max_completion_length: %d do not fit into vLLM's max_model_len: %d, which "
+                "cuts its responses short, or refuses it on a server",
                 *(longest, self.max_completion_length, self._room),
             )
 
     def _as_written(self) -> list[list[int]]:
         """The ids of the prompts as the chat template writes them, with one placeholder for each image."""
         tokenizer = self.processing_class.tokenizer
-        texts = [
-            self.processing_class.apply_chat_template(one, add_generation_prompt=True, tokenize=False, **self.chat)
-            for one in self.conversations
-        ]
-        begun = tokenizer.bos_token is not None  # as transformers' processors decide it
-        return [
-            tokenizer(text, add_special_tokens=not (begun and text.startswith(tokenizer.bos_token))).input_ids for text in texts
-        ]
+        texts = [self._text(one) for one in self.conversations]
+        return [tokenizer(text, add_special_tokens=adds_special_tokens(tokenizer, text)).input_ids for text in texts]
+
+    def _text(self, conversation: list[dict[str, Any]]) -> str:
+        wanted = {"add_generation_prompt": True, "tokenize": False, **self.chat}
+        return str(self.processing_class.apply_chat_template(conversation, **wanted))
 
     def _ask(self, conversations: list[Any], num_generations: int, profiler: Any) -> dict[str, Any] | None:
         """Have the server draw, in the main process."""
         if not self.accelerator.is_main_process:
             return None
+        adds = adds_special_tokens(self.processing_class.tokenizer, self._text(conversations[0]))
         with profiler or nullcontext():
             return self.vllm_client.chat(  # type: ignore[no-any-return]
                 conversations,
@@ -267,7 +278,7 @@ class Rollouts(VLLMGeneration):
                 logprobs=self.logprobs,
                 structured_outputs_regex=self.structured_outputs_regex,
                 # A server looks at no model's generation config, where the ends of a response stand.
-                generation_kwargs={"stop_token_ids": ends_of(self.model), **self.generation_kwargs},
+                generation_kwargs={"stop_token_ids": ends_of(self.model), "add_special_tokens": adds, **self.generation_kwargs},
                 chat_template_kwargs={name: value for name, value in self.chat.items() if name != "chat_template"},
                 chat_template=self.chat.get("chat_template"),
             )
@@ -284,16 +295,6 @@ class Rollouts(VLLMGeneration):
             if list(own) != list(other):
                 raise RolloutError(
                     f"responses from vLLM to prompt {row} of this batch",
-                    "vLLM makes other ids of it than the trainer:\n" + _difference(own, other, self.processing_class),
+                    "vLLM makes other ids of it than the trainer:\n" + where_they_part(own, other, self.processing_class),
                     "model: {processor: …} for what both are to do with images; else the two are not of one version",
                 )
-
-
-def _difference(ours: Sequence[int], theirs: Sequence[int], processor: Any) -> str:
-    """Where two prompts part, for a person to read."""
-    place = next((at for at, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
-    lines = [f"    {len(ours)} tokens in the trainer, {len(theirs)} in vLLM; they part at token {place}:"]
-    for name, ids in (("trainer", ours), ("vLLM", theirs)):
-        around = list(ids[max(0, place - 4) : place + 8])
-        lines.append(f"    {name:8} {around} {processor.decode(around)!r}")
-    return "\n".join(lines)

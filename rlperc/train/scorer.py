@@ -24,6 +24,11 @@ def forward_arguments(model: Any) -> Set[str]:
     return inspect.signature(base.forward).parameters.keys()
 
 
+def adds_special_tokens(tokenizer: Any, text: str) -> bool:
+    """Whether transformers' processors add special tokens to what a chat template wrote: unless it begins with one itself."""
+    return tokenizer.bos_token is None or not text.startswith(tokenizer.bos_token)
+
+
 class ModelScorer:
     """The training model over one batch of its own completions (`rlperc.reward.contract.Scorer`)."""
 
@@ -88,7 +93,7 @@ class ModelScorer:
             padding=True,
             padding_side="left",
             return_tensors="pt",
-            add_special_tokens=False,
+            add_special_tokens=adds_special_tokens(self.processor.tokenizer, texts[0]),
         )
         inputs = {name: value.to(self.model.device) for name, value in inputs.items()}
         width = max(1, max(len(ids) for ids in completion_ids))

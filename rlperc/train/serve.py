@@ -21,6 +21,8 @@ _USUAL = {
     "generation_config": "vllm",
     # A line for each request would bury what a server says when it dies.
     "disable_uvicorn_access_log": True,
+    # Else any page that is open in a browser on this machine may ask it.
+    "allowed_origins": "[]",
 }
 
 
@@ -79,6 +81,20 @@ def prepare(recipe: Recipe, folder: Path) -> Start:
     )
 
 
+def _fetch(stage: Stage) -> None:
+    """Have a hub model here before its server starts, which is waited for."""
+    from huggingface_hub import snapshot_download
+
+    name = stage.model.name
+    if name is None or Path(name).exists():
+        return
+    try:
+        snapshot_download(name, revision=stage.model.revision)
+    except (OSError, ValueError) as error:
+        why = " ".join(str(error).split())[:600]
+        raise RecipeError(f"the model '{name}'", why, "a hub name, or a model's folder") from error
+
+
 def prepare_apart(recipe: Recipe, folder: Path) -> Start:
     """`prepare` in a process of its own, which gives back what it loads: torch, TRL and what CUDA holds on a GPU."""
     from multiprocessing import get_context
@@ -99,6 +115,7 @@ def _prepare_quietly(recipe: Recipe, folder: Path) -> Start:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    _fetch(server_stage(recipe))
     return prepare(recipe, folder)
 
 

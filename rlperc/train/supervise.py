@@ -33,7 +33,7 @@ REASONS = (
     (r"address already in use", "the port is taken: name another in rollout.url"),
     (r"unrecognized arguments|error: argument --", "an option under rollout.vllm that this vLLM does not take"),
     (
-        r"out of memory|OutOfMemory|MemoryError|[Nn]o available memory|less than desired GPU memory|KV cache memory",
+        r"out of memory|OutOfMemory|MemoryError|[Nn]o available memory|less than desired GPU memory|larger than the available KV",
         "not enough memory: lower rollout.vllm.max_model_len or gpu_memory_utilization, or free the GPU",
     ),
 )

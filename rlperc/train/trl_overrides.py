@@ -74,9 +74,11 @@ class Rewarded(_Host):
         return {**output, **counted(output)}
 
     def _tokenize_prompts(self, prompts: list[Any]) -> Any:
-        ids, images, fields = super()._tokenize_prompts(prompts)
+        # RLOO leaves messages of plain text, of which a template that goes through parts makes nothing.
+        messages = [prepare_multimodal_messages(prompt) for prompt in prompts]
         if self.use_vllm:
-            self.vllm_generation.conversations = [prepare_multimodal_messages(prompt) for prompt in prompts]
+            self.vllm_generation.conversations = messages
+        ids, images, fields = super()._tokenize_prompts(messages)
         return ids, images and [some or [] for some in images], fields
 
     def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **fields: Any) -> Any:
@@ -132,7 +134,8 @@ class RlpercRLOOTrainer(Rewarded, RLOOTrainer):
         if self.use_vllm:
             said = [math.fsum(map(_or_nan, row)) for row in self.vllm_generation.last_logprobs]
             drawn = torch.tensor(said, device=output["old_logps"].device)
-            gap = (drawn - output["old_logps"]).abs() / output["completion_mask"].sum(1).clamp(min=1)
+            lengths = output["completion_mask"].sum(1)  # 0 where TRL leaves a response out: NaN then
+            gap = ((drawn - output["old_logps"]).abs() / lengths).masked_fill(lengths == 0, math.nan)
             # Under the name of GRPO's, which TRL logs itself; here of whole responses.
             self._metrics["train"]["sampling/sampling_logp_difference/mean"].append(self.accelerator.gather(gap).nanmean().item())
         return output

@@ -19,18 +19,33 @@ from rlperc.train.rollout import ServerLost
 
 CHUNK = 2**31  # bytes of weights in one file
 CONNECTIONS = 64  # as many as TRL asks at a time
+CONNECT_S = 10
 
 
 class NcclClient(VLLMClient):
     """TRL's client. A fault is not tried again in the dark, but told: a new server has to be given the weights first."""
 
-    def __init__(self, **kwargs: Any) -> None:
-        try:
-            super().__init__(**kwargs)
-        except requests.RequestException as error:
-            raise _absent(str(kwargs.get("base_url")), error) from None
+    def check_server(self, total_timeout: float = 0.0, retry_interval: float = 1.0) -> None:
+        """Wait until the server is well. Raises RolloutError: it is not in time."""
+        self.session.trust_env = False  # no proxy stands between a trainer and its server
         for scheme in ("http://", "https://"):
             self.session.mount(scheme, HTTPAdapter(pool_maxsize=CONNECTIONS))
+        until = time.monotonic() + total_timeout
+        while True:
+            try:
+                answer = self.session.get(f"{self.base_url}/health", timeout=CONNECT_S)
+                if answer.status_code == 200:
+                    return
+                why = f"it answers {answer.status_code}"
+            except requests.RequestException as error:
+                why = f"it does not answer ({type(error).__name__})"
+            if time.monotonic() > until:
+                raise RolloutError(
+                    f"the vLLM server at {self.base_url}",
+                    why,
+                    "rlperc serve RECIPE, in another shell or job, before the training; or rollout: {wait_s: …} for more time",
+                )
+            time.sleep(retry_interval)
 
     def _post(self, url: str, **kwargs: Any) -> Any:
         response = self._send(url, **kwargs)
@@ -38,7 +53,7 @@ class NcclClient(VLLMClient):
 
     def _send(self, url: str, **kwargs: Any) -> requests.Response:
         try:
-            response = self.session.post(url, **kwargs)
+            response = self.session.post(url, timeout=(CONNECT_S, None), **kwargs)
         except requests.RequestException as error:
             raise ServerLost(f"the vLLM server at {self.base_url} does not answer ({type(error).__name__})") from None
         if response.status_code >= 500:
@@ -47,9 +62,24 @@ class NcclClient(VLLMClient):
             raise RolloutError(
                 f"a request to the vLLM server at {self.base_url}",
                 f"{response.status_code} {response.text[:500]}",
-                "start it with `rlperc serve RECIPE`, which sets all that the training needs",
+                "rollout.vllm.max_model_len where it is about lengths; else `rlperc serve` with the training's own overrides",
             )
         return response
+
+    def _start_weight_update(self) -> None:
+        try:
+            super()._start_weight_update()
+        except ServerLost:
+            # A training that was ended in the middle of an update left it open, and the server takes no other until it is closed.
+            self._finish_weight_update()
+            super()._start_weight_update()
+
+    def update_named_params(self, metadata: Any, named_params: Iterator[tuple[str, torch.Tensor]]) -> None:
+        """Send the weights over NCCL. Raises ServerLost."""
+        try:
+            super().update_named_params(metadata, named_params)
+        except RuntimeError as error:
+            raise ServerLost(f"weights could not be sent to the vLLM server at {self.base_url}: {error}") from None
 
     def reset_encoder_cache(self) -> None:
         """Let the server forget image embeddings."""
@@ -65,13 +95,11 @@ class NcclClient(VLLMClient):
         self.close_communicator()
         while True:
             self.group_port += 1  # the old one may still be held
+            self.check_server(max(0.0, until - time.monotonic()))
             try:
-                self.check_server(max(0.0, until - time.monotonic()))
                 self.init_communicator(device)
                 return
-            except (ServerLost, ConnectionError, requests.RequestException) as error:
-                if time.monotonic() > until:
-                    raise _absent(self.base_url, error) from None
+            except (ServerLost, RuntimeError, requests.RequestException):
                 time.sleep(1)  # it was still going down
 
 
@@ -112,11 +140,3 @@ def _chunks(named_params: Iterator[tuple[str, torch.Tensor]]) -> Iterator[dict[s
             chunk, size = {}, 0
     if chunk:
         yield chunk
-
-
-def _absent(url: str, error: Exception) -> RolloutError:
-    return RolloutError(
-        f"the vLLM server at {url}",
-        f"it does not answer ({type(error).__name__})",
-        "rlperc serve RECIPE, in another shell or job, before the training; or rollout: {wait_s: …} for more time",
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,9 +35,10 @@ class Setup:
         return (self.rollout.sync or ("nccl" if torch.cuda.is_available() else "file")) == "file"
 
     @property
-    def engine_dtype(self) -> str:
-        """What vLLM computes in."""
-        return str(self.rollout.vllm.get("dtype", self.dtype))
+    def coarser_dtype(self) -> str:
+        """What vLLM computes in, or the trainer where that is coarser: it bounds how far the two can agree."""
+        engine = str(self.rollout.vllm.get("dtype", self.dtype))
+        return self.dtype if engine in ("float32", "float") else engine
 
     def engine_args(self) -> dict[str, Any]:
         """Options of vLLM's engine, by its own names."""
@@ -62,3 +64,13 @@ def ends_of(model: Any) -> list[int]:
     """The tokens that end a response."""
     ends = getattr(model, "generation_config", model.config).eos_token_id
     return [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
+
+
+def where_they_part(ours: Sequence[int], theirs: Sequence[int], processor: Any) -> str:
+    """Where two prompts part, for a person to read."""
+    place = next((at for at, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
+    lines = [f"    {len(ours)} tokens in the trainer, {len(theirs)} in vLLM; they part at token {place}:"]
+    for name, ids in (("trainer", ours), ("vLLM", theirs)):
+        around = list(ids[max(0, place - 4) : place + 8])
+        lines.append(f"    {name:8} {around} {processor.decode(around)!r}")
+    return "\n".join(lines)

@@ -68,6 +68,11 @@ def _engine() -> type[Any]:
             finalize_layerwise_reload(self.model, self.model_config)
             pack_heads_again(self.model)
 
+        @staticmethod
+        def trainer_send_weights(iterator: Any, trainer_args: Any) -> None:
+            """VLLM 0.27 wants it on this side; the trainer's own client writes the files."""
+            raise NotImplementedError
+
         def shutdown(self) -> None:
             """Nothing to close."""
 
