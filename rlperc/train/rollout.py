@@ -9,8 +9,8 @@
 4. TRL names no dtype, no revision and no options of the processor; vLLM then takes its own defaults.
 5. On CPU vLLM keeps its weights packed, and takes new ones only through its own reloading, which forgets a tied output layer.
 
-Transparency, which vLLM lays over white and transformers drops, is taken from the data (`images`); rows with and without images in
-one batch are `mixed`'s. Each repair has a test in tests/on_vllm that fails without it, and one that fails once TRL needs it no more.
+Transparency, which vLLM lays over white and transformers drops, is taken from the data (`images`); rows without images among
+others are `mixed`'s. Each repair has a test in tests/on_vllm that fails without it, and one that fails once TRL needs none.
 """
 
 from __future__ import annotations
