@@ -20,6 +20,7 @@ from rlperc.reward.plugins import find_reward
 from rlperc.reward.runner import RewardRunner
 from rlperc.train import stages
 from rlperc.train.images import has_images
+from rlperc.train.mixed import seeing
 from rlperc.train.models import load_model
 from rlperc.train.scorer import ModelScorer
 from rlperc.words.response import Tags
@@ -163,3 +164,27 @@ def test_one_process_without_images(port: int, case: list[str], start: Path, tmp
     script = [str(ROOT / "tests" / "mixed.py"), case[0], str(start), str(tmp_path / "run"), *case[1:]]
     done = subprocess.run([sys.executable, *launcher, *script], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_black_images_are_images() -> None:
+    """Without normalisation their pixels are zeros; padding is known by its mask, no image by its size."""
+    black, mask = torch.zeros(2, 3, 8, 8), torch.ones(2, 1, 8, 8)
+
+    def given(**inputs: torch.Tensor) -> set[str]:
+        return set(seeing(lambda **kept: kept)(input_ids=torch.ones(1, 3), **inputs))
+
+    assert "pixel_values" in given(pixel_values=black)
+    assert "pixel_values" in given(pixel_values=black[:, None], pixel_attention_mask=mask)
+    assert "pixel_values" not in given(pixel_values=black[:, None], pixel_attention_mask=0 * mask)
+    assert given(pixel_values=black[:0], image_grid_thw=torch.zeros(0, 3)) == {"input_ids"}
+
+
+@pytest.mark.parametrize("kind", ["grpo", "rloo"])
+def test_text_reaches_templates_that_go_through_parts(start: Path, tmp_path: Path, kind: str) -> None:
+    trainer = trainer_on(mixed_rows([0] * 8, many=True), start, tmp_path, f"kind={kind}")
+    trainer.processing_class.chat_template = (
+        "{% for message in messages %}{% for part in message['content'] %}"
+        "{% if part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %}{% endfor %}"
+    )
+    ids, _, _ = trainer._tokenize_prompts([[{"role": "user", "content": "How many digits?"}]] * 2)
+    assert [trainer.processing_class.decode(row) for row in ids] == ["How many digits?"] * 2

@@ -98,6 +98,14 @@ def test_adapters_are_merged_on_their_way(served: Served, tmp_path: Path) -> Non
         assert differences(trainer)[1] > 1e-3
 
 
+def test_an_update_that_was_left_open_is_closed(served: Served, tmp_path: Path) -> None:
+    """By a training that was ended in the middle of it: the server would take no other."""
+    trainer = make(served, tmp_path)
+    trainer.vllm_generation.vllm_client._post(f"{served.url}/start_weight_update", json={})
+    trainer.train()
+    assert differences(trainer)[1] < EXACT
+
+
 def test_two_processes_share_it(served: Served, tmp_path: Path) -> None:
     launcher = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(25000 + os.getpid() % 20000)]
     script = [str(ROOT / "tests" / "on_vllm" / "ranks.py"), str(served.start), str(tmp_path), *served.overrides]
