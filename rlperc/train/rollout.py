@@ -40,7 +40,7 @@ ATTEMPTS = 3
 LAUNCHERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # variables that torchrun sets
 
 
-class ServerLost(Exception):
+class ServerLost(RuntimeError):
     """The server does not answer, or says that it broke. Survives pickling."""
 
 
@@ -126,7 +126,7 @@ class Rollouts(VLLMGeneration):
             destroy = torch.distributed.destroy_process_group
 
             def parts(group: Any = None) -> None:
-                """VLLM would take the trainer's own process group down with its groups."""
+                """Keep the trainer's own process group, which vLLM would take down with its groups."""
                 if group is not None:
                     destroy(group)
 

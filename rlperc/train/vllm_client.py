@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +51,15 @@ class NcclClient(VLLMClient):
         response = self._send(url, **kwargs)
         return response.json() if response.content else {}
 
+    def _get(self, url: str, **kwargs: Any) -> Any:
+        return self._answered(self.session.get, url, **kwargs).json()
+
     def _send(self, url: str, **kwargs: Any) -> requests.Response:
+        return self._answered(self.session.post, url, **kwargs)
+
+    def _answered(self, ask: Callable[..., requests.Response], url: str, **kwargs: Any) -> requests.Response:
         try:
-            response = self.session.post(url, timeout=(CONNECT_S, None), **kwargs)
+            response = ask(url, timeout=(CONNECT_S, None), **kwargs)
         except requests.RequestException as error:
             raise ServerLost(f"the vLLM server at {self.base_url} does not answer ({type(error).__name__})") from None
         if response.status_code >= 500:
@@ -78,6 +84,8 @@ class NcclClient(VLLMClient):
         """Send the weights over NCCL. Raises ServerLost."""
         try:
             super().update_named_params(metadata, named_params)
+        except ServerLost:
+            raise
         except RuntimeError as error:
             raise ServerLost(f"weights could not be sent to the vLLM server at {self.base_url}: {error}") from None
 
@@ -99,7 +107,10 @@ class NcclClient(VLLMClient):
             try:
                 self.init_communicator(device)
                 return
-            except (ServerLost, RuntimeError, requests.RequestException):
+            except (RuntimeError, requests.RequestException) as error:
+                if time.monotonic() > until:
+                    why = f"it is there and takes no weights: {error}"
+                    raise RolloutError(f"the vLLM server at {self.base_url}", why, "start `rlperc serve` anew") from error
                 time.sleep(1)  # it was still going down
 
 
