@@ -66,7 +66,7 @@ def _credit_plots(entries: list[dict[str, Any]]) -> list[str]:
         (flat, "share of groups without spread"),
         (moving, "weight"),
         (critic, "explained variance of the returns"),
-        (apart, "vLLM's log-probabilities from the trainer's"),
+        (apart, "vLLM from the trainer, nats"),
     )
     return [lines_plot(lines, label) for lines, label in kinds if lines]
 
