@@ -63,6 +63,7 @@ class NcclClient(VLLMClient):
         except requests.RequestException as error:
             raise ServerLost(f"the vLLM server at {self.base_url} does not answer ({type(error).__name__})") from None
         if response.status_code >= 500:
+            self.session.close()  # the server closes the connection behind such an answer, under the next request
             raise ServerLost(f"the vLLM server at {self.base_url} broke: {response.status_code} {response.text[:500]}")
         if response.status_code != 200:
             raise RolloutError(
