@@ -22,7 +22,7 @@ from rlperc.recipe.load import load_recipe
 from rlperc.recipe.rows import row_images
 from rlperc.train.models import load_model
 from rlperc.train.sft import train_sft
-from rlperc.train.stages import _lora, _rl_trainer, check_rows, stage_config
+from rlperc.train.stages import check_rows, make_trainer, stage_config
 
 TEXT = "<perception>[[1,2],[3,4]]</perception><think>1+2=3</think><answer>3</answer>"
 
@@ -48,7 +48,7 @@ def trainer_on(rows: Dataset, start: Path, folder: Path, *overrides: str) -> Any
     args = stage_config(recipe, stage, folder)
     check_rows(stage, rows)
     model, processor = load_model(start, stage.model)
-    trainer = _rl_trainer(recipe, stage, args, model, processor, rows, [], _lora(stage.model, model))
+    trainer = make_trainer(recipe, stage, args, model, processor, rows, [])
     pay(trainer, lambda name, text: float(sum(map(ord, text)) % 7))
     return trainer
 

@@ -115,7 +115,7 @@ def test_a_reward_that_asks_the_model_skips_rows_without_images(start: Path, tmp
     recipe, stage = reason_stage("stages.reason.rewards=[{use: answer_number}, {use: image_dependence}]")
     rows = mixed_rows([0, 1] * 4, many=False)
     args = stages.stage_config(recipe, stage, tmp_path)
-    trainer = stages._rl_trainer(recipe, stage, args, *load_model(start, stage.model), rows, [], None)
+    trainer = stages.make_trainer(recipe, stage, args, *load_model(start, stage.model), rows, [])
     place = trainer.reward_func_names.index("image_dependence")
     trainer.model.train()
     trainer._prepare_inputs(batch_of(trainer, [0, 1]))

@@ -20,7 +20,7 @@ from rlperc.train.data import load_rows
 from rlperc.train.grpo import train_rl
 from rlperc.train.models import load_model
 from rlperc.train.ppo import RlpercPPOTrainer
-from rlperc.train.stages import _rl_trainer, stage_config
+from rlperc.train.stages import make_trainer, stage_config
 
 PPO = ("stages.reason.kind=ppo", "stages.reason.ppo.critic_learning_rate=0.05")
 TEXTS = (
@@ -201,7 +201,7 @@ def test_a_trunk_of_its_own_is_trained_whole(start: Path, tmp_path: Path) -> Non
     model, processor = load_model(start, stage.model)
     rows = load_rows(stage.data, seed=0)
     args = stage_config(recipe, stage, tmp_path)
-    trainer = _rl_trainer(recipe, stage, args, model, processor, rows, [], None)
+    trainer = make_trainer(recipe, stage, args, model, processor, rows, [])
     frozen = {name for name, parameter in trainer.model.named_parameters() if not parameter.requires_grad}
     assert any(name.startswith("model.vision_model.") for name in frozen)
     assert not any(name.startswith("critic.") for name in frozen)

@@ -14,7 +14,7 @@ from rlperc.recipe.load import load_recipe
 from rlperc.recipe.schema import Recipe, Stage, TinyModel
 from rlperc.train.data import load_rows
 from rlperc.train.models import load_model
-from rlperc.train.stages import _lora, _rl_trainer, stage_config
+from rlperc.train.stages import make_trainer, stage_config
 from rlperc.train.tiny import save_tiny_model
 from rlperc.words.response import Tags
 
@@ -47,7 +47,7 @@ def make(start: Path, folder: Path, *overrides: str) -> Any:
     recipe, stage = reason_stage(*overrides)
     model, processor = load_model(start, stage.model)
     rows, args = load_rows(stage.data, seed=0), stage_config(recipe, stage, folder)
-    return _rl_trainer(recipe, stage, args, model, processor, rows, [], _lora(stage.model, model))
+    return make_trainer(recipe, stage, args, model, processor, rows, [])
 
 
 def say(monkeypatch: pytest.MonkeyPatch, texts: Sequence[str]) -> None:

@@ -26,7 +26,7 @@ def check_batches(stage: Stage, rows: int | None, processes: int | None = None) 
     Raises:
         RecipeError: with the sizes that would do.
     """
-    processes = processes or _processes()
+    processes = processes or launched()
     group, per_device, accumulation = (_whole(stage, option) for option in TRL_DEFAULTS["grpo"])
     steps = _steps(stage, accumulation)
     batch = responses_per_process(stage, processes) * processes
@@ -82,7 +82,7 @@ def responses_per_process(stage: Stage, processes: int | None = None) -> int:
     _, per_device, accumulation = (_whole(stage, option) for option in TRL_DEFAULTS["grpo"])
     steps = _steps(stage, accumulation)
     given = stage.train.get("generation_batch_size")
-    return int(given) // (processes or _processes()) if given else per_device * steps
+    return int(given) // (processes or launched()) if given else per_device * steps
 
 
 def _steps(stage: Stage, accumulation: int) -> int:
@@ -92,7 +92,8 @@ def _steps(stage: Stage, accumulation: int) -> int:
     return steps or accumulation
 
 
-def _processes() -> int:
+def launched() -> int:
+    """How many training processes the launcher starts."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 from rlperc.errors import RecipeError, did_you_mean
+from rlperc.recipe.batches import launched
 from rlperc.recipe.options import fits, option_types
 from rlperc.recipe.schema import Stage
 
@@ -61,13 +60,13 @@ def check_rollout(stage: Stage) -> list[str]:
 
 
 def _near(option: str, known: dict[str, str]) -> str:
-    """VLLM has some 200 options: too many to list."""
+    """The nearest option: some 200 are too many to list."""
     near = did_you_mean(option, known)
     return near if near.startswith("did you mean") else "a field of vLLM's EngineArgs, as in gpu_memory_utilization"
 
 
 def _check_parallel(stage: Stage, where: str) -> None:
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    processes = launched()
     size = stage.rollout.vllm.get("tensor_parallel_size", 1)
     if stage.rollout.mode == "colocate" and (not isinstance(size, int) or size < 1 or processes % size):
         raise RecipeError(

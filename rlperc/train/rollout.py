@@ -241,7 +241,7 @@ class Rollouts(VLLMGeneration):
             ) from error
 
     def _warn_of_room(self, longest: int) -> None:
-        """VLLM ends a response where its context ends, and says nothing."""
+        """Say what vLLM does not: it ends a response where its context ends."""
         if self._room is not None and longest + self.max_completion_length > self._room and not self._warned:
             self._warned = True
             log.warning(

@@ -89,19 +89,6 @@ def make_trainer(
     recipe: Recipe, stage: Stage, args: Any, model: Any, processor: Any, rows: Dataset, callbacks: Sequence[TrainerCallback]
 ) -> Any:
     """The trainer of an RL stage. Raises UserError: a reward cannot be loaded, or the host refuses what it is given."""
-    return _rl_trainer(recipe, stage, args, model, processor, rows, callbacks, _lora(stage.model, model))
-
-
-def _rl_trainer(
-    recipe: Recipe,
-    stage: Stage,
-    args: Any,
-    model: Any,
-    processor: Any,
-    rows: Dataset,
-    callbacks: Sequence[TrainerCallback],
-    peft_config: LoraConfig | None,
-) -> Any:
     loaded = load_rewards(stage)
     trunk = None
     if stage.ppo is not None and stage.ppo.trunk == "own":
@@ -116,7 +103,7 @@ def _rl_trainer(
         rewards=trl_functions(loaded, recipe, stage),
         credit=bind(stage.blend, loaded),
         tags=recipe.tags,
-        peft_config=peft_config,
+        peft_config=_lora(stage.model, model),
         ppo=stage.ppo,
         trunk=trunk,
         setup=_setup(stage, args, model),

@@ -54,7 +54,7 @@ from rlperc.train.data import load_rows
 from rlperc.train.models import load_model
 from rlperc.train.parity import measure, spread
 from rlperc.train.rollout import Rollouts
-from rlperc.train.stages import _rl_trainer, stage_config
+from rlperc.train.stages import make_trainer, stage_config
 from rlperc.train.tiny import CHAT_TEMPLATE, END, IMAGE, PAD, SPECIAL, UNKNOWN
 from rlperc.train.trl_overrides import with_images_in_place
 from rlperc.words.response import Tags
@@ -148,7 +148,7 @@ def trainer_on(start: Path, folder: Path, rows: Any, batch: int, options: argpar
     half = ["stages.reason.model.dtype=bfloat16"] if torch.cuda.is_available() else []
     recipe, stage = reason_stage(f"seed={options.seed}", *changed, *half, *more)
     model, processor = load_model(start, stage.model)
-    return _rl_trainer(recipe, stage, stage_config(recipe, stage, folder), model, processor, rows, [], None)
+    return make_trainer(recipe, stage, stage_config(recipe, stage, folder), model, processor, rows, [])
 
 
 def middle(values: list[float], form: str) -> str:

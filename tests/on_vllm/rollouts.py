@@ -15,7 +15,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from rlperc.recipe.rollout import Parity
 from rlperc.train.models import load_model
 from rlperc.train.parity import Compared, compare, spread
-from rlperc.train.stages import _lora, _rl_trainer, stage_config
+from rlperc.train.stages import make_trainer, stage_config
 
 ARCHITECTURES = ("idefics3", "idefics3_tiles", "qwen2_5_vl", "qwen3_vl")
 ON_VLLM = ("rollout.engine=vllm", "rollout.vllm.max_model_len=512", "stages.reason.rewards=[{use: format_tags}]")
@@ -69,7 +69,7 @@ def rolling(start: Path, folder: Path, data: Dataset, *overrides: str) -> Any:
     recipe, stage = reason_stage(*ON_VLLM, *overrides)
     model, processor = load_model(start, stage.model)
     args = stage_config(recipe, stage, folder)
-    return _rl_trainer(recipe, stage, args, model, processor, data, [], _lora(stage.model, model))
+    return make_trainer(recipe, stage, args, model, processor, data, [])
 
 
 def differences(trainer: Any, count: int = 9) -> tuple[float, float, list[Compared]]:
