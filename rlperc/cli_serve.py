@@ -41,8 +41,7 @@ def run_serve(options: argparse.Namespace) -> int:
 
     recipe = load_recipe(options.recipe, *options.overrides)
     stage = server_stage(recipe)
-    for extra in recipe.extras:
-        check_versions(extra)
+    check_versions(*recipe.extras)
     check_rollout(stage)
     rollout = stage.rollout
     check_port(rollout.url)
@@ -75,11 +74,10 @@ def run_parity(options: argparse.Namespace) -> int:
     from rlperc.recipe.load import load_recipe
 
     recipe = load_recipe(options.recipe, *options.overrides)
-    for extra in recipe.extras:
-        check_versions(extra)
+    check_versions(*recipe.extras)
     check_recipe(recipe)
     quiet_vllm()
-    from rlperc.run import quiet
+    from rlperc.process import quiet
     from rlperc.train.parity_alone import parity_alone
 
     quiet(tiny=recipe.stages[0].model.tiny is not None)

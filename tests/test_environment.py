@@ -19,7 +19,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, package: str, version: str | None) 
 
 
 def test_the_tested_set_is_supported() -> None:
-    check_versions()
+    check_versions("train")
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_the_tested_set_is_supported() -> None:
 def test_what_is_not(monkeypatch: pytest.MonkeyPatch, package: str, version: str | None, said: str) -> None:
     pretend(monkeypatch, package, version)
     with pytest.raises(MissingPackageError, match=said):
-        check_versions()
+        check_versions("train")
 
 
 def test_env_names_what_is_there_and_what_is_supported(capsys: pytest.CaptureFixture) -> None:

@@ -50,7 +50,7 @@ import sys
 from pathlib import Path
 import rlperc.recipe.environment, rlperc.train.serve, rlperc.train.supervise
 from rlperc.cli import main
-rlperc.recipe.environment.check_versions = lambda extra: None
+rlperc.recipe.environment.check_versions = lambda *extras: None
 rlperc.train.serve.prepare_apart = lambda recipe, folder: rlperc.train.serve.Start("it", sys.argv[1].split(), {})
 rlperc.train.supervise.STRAGGLERS_S = 0.3
 sys.exit(main(["serve", *sys.argv[2:]]))

@@ -21,8 +21,14 @@ def requirements(extra: str) -> list[Requirement]:
     return [r for r in declared if r.marker is None or r.marker.evaluate({"extra": extra})]
 
 
-def check_versions(extra: str = "train") -> None:
-    """Raises MissingPackageError where a package of an extra is missing or outside its range."""
+def check_versions(*extras: str) -> None:
+    """Raises MissingPackageError where a package of the extras is missing or outside its range."""
+    for extra in extras:
+        _check_extra(extra)
+    _check_torchvision()
+
+
+def _check_extra(extra: str) -> None:
     install = f'pip install "{DISTRIBUTION}[{extra}]"'
     asked = {"train": "training", "vllm": "vLLM's rollouts", "deepspeed": "DeepSpeed"}[extra]
     for requirement in requirements(extra):
@@ -40,7 +46,6 @@ def check_versions(extra: str = "train") -> None:
             )
     if extra == "vllm":
         _check_what_vllm_wants()
-    _check_torchvision()
 
 
 def _check_what_vllm_wants() -> None:

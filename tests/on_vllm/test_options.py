@@ -27,8 +27,7 @@ def test_option_names_are_the_installed_vllms() -> None:
 
 
 def test_the_installed_set_is_supported() -> None:
-    check_versions("train")
-    check_versions("vllm")
+    check_versions("train", "vllm")
 
 
 @pytest.mark.parametrize(
