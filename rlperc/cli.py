@@ -55,7 +55,9 @@ def _parser() -> argparse.ArgumentParser:
 
     train = commands.add_parser("train", help="run a recipe")
     _add_recipe(train)
-    train.add_argument("--move-aside", action="store_true", help="move a run that is in the output folder aside")
+    found = train.add_mutually_exclusive_group()
+    found.add_argument("--resume", action="store_true", help="go on with the run in the output folder, or begin it")
+    found.add_argument("--move-aside", action="store_true", help="move a run that is in the output folder aside")
     train.set_defaults(run=_train)
 
     check = commands.add_parser("check", help="find what is wrong with a recipe before a model loads")
@@ -90,8 +92,7 @@ def _train(options: argparse.Namespace) -> int:
     from rlperc.recipe.load import load_recipe
 
     recipe = load_recipe(options.recipe, *options.overrides)
-    for extra in recipe.extras:
-        check_versions(extra)
+    check_versions(*recipe.extras)
     quiet_vllm()
     from rich.console import Console
 
@@ -104,7 +105,7 @@ def _train(options: argparse.Namespace) -> int:
     folder = RunFolder(recipe.output, writes=_first_process())
     before = folder.summary.stat().st_mtime_ns if folder.summary.exists() else None
     try:
-        run_recipe(recipe, move_aside=options.move_aside, say=lambda text: console.print(text, highlight=False))
+        run_recipe(recipe, options.move_aside, options.resume, say=lambda text: console.print(text, highlight=False))
     finally:
         # However it ended, what was measured can be looked at; but a run that was refused is not ours to rewrite.
         written = folder.summary.exists() and folder.summary.stat().st_mtime_ns != before

@@ -41,6 +41,10 @@ class RolloutError(UserError):
     """vLLM does not draw from the policy, or its server is gone."""
 
 
+class FolderError(UserError):
+    """A run's folder takes no more: the disk is full, or not ours to write on."""
+
+
 class MissingPackageError(UserError):
     """An optional package is needed and not installed."""
 

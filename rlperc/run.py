@@ -2,53 +2,53 @@
 
 from __future__ import annotations
 
-import gc
-import importlib.metadata
-import platform
-import resource
-import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from accelerate import PartialState
 from torch import distributed
+from transformers import set_seed
 
 from rlperc.errors import UserError
-from rlperc.evaluate.accuracy import Judged, Measures, measure, summarize
+from rlperc.evaluate.accuracy import Judged, summarize
 from rlperc.evaluate.samples import write_samples
+from rlperc.examine import Exam, Examiner, judged_lines, read_judged
+from rlperc.process import in_first, peak_memory, quiet, release, versions
 from rlperc.recipe.check import check_recipe
 from rlperc.recipe.environment import check_versions
-from rlperc.recipe.folder import RunFolder
+from rlperc.recipe.folder import RunFolder, writing
 from rlperc.recipe.load import dump_recipe
-from rlperc.recipe.rewards import answer_use, handling, perception_use
-from rlperc.recipe.schema import RL_KINDS, Data, Evaluate, Recipe, Stage
+from rlperc.recipe.progress import Checkpoint, Progress, check_same, read_progress
+from rlperc.recipe.schema import RL_KINDS, Recipe, Stage
 from rlperc.report.card import write_card
-from rlperc.reward.plugins import find_reward
-from rlperc.reward.runner import RewardRunner
 from rlperc.score.coupling import Coupling
 from rlperc.train.callbacks import CurvePoints, MetricsToFile
+from rlperc.train.checkpoints import Checkpoints
 from rlperc.train.data import load_rows
-from rlperc.train.images import has_images
 from rlperc.train.models import load_model, save_model
+from rlperc.train.sharding import after_configs, as_configured, before_configs
 from rlperc.train.stages import check_rows, stage_config, train_stage
-from rlperc.train.start import start_model
+from rlperc.train.start import make_start, start_source
+from rlperc.train.stop import Stop
+from rlperc.train.trained import whole_model
 
 Say = Callable[[str], None]
 
 
-def run_recipe(recipe: Recipe, move_aside: bool = False, say: Say = print) -> RunFolder:
+def run_recipe(recipe: Recipe, move_aside: bool = False, resume: bool = False, say: Say = print) -> RunFolder:
     """Run a recipe.
+
+    SIGTERM ends it with exit code 143, after a checkpoint where a stage trains.
 
     Args:
         recipe: a resolved recipe.
         move_aside: move a run that is already in the output folder aside, instead of refusing.
+        resume: go on with the run that is in the output folder; where there is none, begin it.
         say: told what begins, in one process only.
 
     Returns:
@@ -58,37 +58,42 @@ def run_recipe(recipe: Recipe, move_aside: bool = False, say: Say = print) -> Ru
         UserError: the recipe cannot run as it is, or a reward broke its contract. What was measured until then
             is in the folder.
     """
-    for extra in recipe.extras:
-        check_versions(extra)
+    check_versions(*recipe.extras)
     check_recipe(recipe)
     quiet(tiny=recipe.stages[0].model.tiny is not None)
+    if recipe.distributed != "ddp":
+        before_configs()
     # The configs first: they open the process group with the recipe's own `ddp_timeout` and `ddp_backend`.
     configs = [stage_config(recipe, stage, RunFolder(recipe.output).stage(stage.name)) for stage in recipe.stages]
+    if recipe.distributed != "ddp":
+        after_configs()
     state = PartialState(cpu=not torch.cuda.is_available())
     folder = RunFolder(recipe.output, writes=state.is_main_process)
-    folder.claim(move_aside)
-    state.wait_for_everyone()
-    run = Run(recipe, folder, state, say if state.is_main_process else _silent)
-    with run.recorded():
-        run.go(configs)
-    state.wait_for_everyone()
+    stop = Stop()
+    with stop.listening():
+        in_first(state, lambda: folder.claim(move_aside, resume))
+        run = Run(recipe, folder, state, stop, say if state.is_main_process else _silent)
+        with run.recorded():
+            run.go(configs)
+        state.wait_for_everyone()
     if distributed.is_initialized():
         distributed.destroy_process_group()
     return folder
 
 
 class Run:
-    """What a run knows while it goes: where it writes, what it has measured."""
+    """What a run knows while it goes: where it writes, what it has measured, and which of its parts are done."""
 
-    def __init__(self, recipe: Recipe, folder: RunFolder, state: PartialState, say: Say) -> None:
-        self.recipe, self.folder, self.state, self.say = recipe, folder, state, say
-        self.began = time.monotonic()
+    def __init__(self, recipe: Recipe, folder: RunFolder, state: PartialState, stop: Stop, say: Say) -> None:
+        self.recipe, self.folder, self.state, self.stop, self.say = recipe, folder, state, stop, say
         self.judged: dict[str, list[Judged]] = {}
         self.summary: dict[str, Any] = {
             "status": "running",
             "name": recipe.name,
             "seed": recipe.seed,
             "processes": state.num_processes,
+            "seconds": 0.0,
+            "peak_memory_mib": 0.0,
             "eval": {},
             "curve": [],
             "coupling": {},
@@ -97,21 +102,55 @@ class Run:
             "parity": {},
             "stage_seconds": {},
         }
+        self.progress = self._found() or Progress(state.num_processes)
+        self.began = time.monotonic() - self.summary["seconds"]
         self.examiner = Examiner(recipe, recipe.evaluate) if recipe.evaluate else None
 
+    def _found(self) -> Progress | None:
+        """How far a run has come that is to go on; the same in every process."""
+
+        def find() -> tuple[Progress | None, dict[str, list[Judged]]]:
+            found = read_progress(self.folder)
+            if found is None:
+                return None, {}
+            check_same(self.recipe, self.state.num_processes, self.folder, found)
+            return found, {label: read_judged(self.folder.measured(label)) for label in found.summary["eval"]}
+
+        progress, self.judged = in_first(self.state, find)
+        self.folder.rewind(progress.metrics if progress else 0)
+        if progress is not None:
+            self.summary |= progress.summary | {"status": "running"}
+            at = progress.checkpoint
+            self.say(f"going on after {at.step} steps of {at.stage}" if at else f"going on after {len(progress.done)} parts")
+        return progress
+
     def go(self, configs: list[Any]) -> None:
-        """Measure and train."""
-        rows = [self._rows(index, stage) for index, stage in enumerate(self.recipe.stages)]
-        source = self._start()
-        first_rl = next((stage.name for stage in self.recipe.stages if stage.kind in RL_KINDS), None)
-        self._measure("random" if self.recipe.stages[0].model.tiny else "start", source, self.recipe.stages[0])
-        for index, (stage, config) in enumerate(zip(self.recipe.stages, configs, strict=True)):
-            if stage.name == first_rl:
-                self._measure("before", source, stage, same=index == 0)
-            source = self._stage(stage, config, source, rows[index])
-        self._measure("after", source, self.recipe.stages[-1])
+        """Measure and train: all parts that are not done yet."""
+        for name, part in self._parts(configs):
+            if name not in self.progress.done:
+                # Whatever ran before in this process, or did not: each part draws from its own beginning.
+                set_seed(self.recipe.seed)
+                part()
+                self.progress.done.append(name)
+                self.progress.checkpoint = None
+                self._commit()
         for sample in self.summary.get("samples", []):
             self.folder.log("sample", **sample)
+
+    def _parts(self, configs: list[Any]) -> Iterator[tuple[str, Callable[[], None]]]:
+        stages = self.recipe.stages
+        rows = [self._rows(index, stage) for index, stage in enumerate(stages)]
+        sources: list[str | Path] = [start_source(self.recipe, self.folder.stage("start"))]
+        sources += [self.folder.stage(stage.name) / "model" for stage in stages[:-1]]
+        first = "random" if stages[0].model.tiny else "start"
+        first_rl = next((stage.name for stage in stages if stage.kind in RL_KINDS), None)
+        yield "start", self._start
+        yield f"measure {first}", partial(self._measure, first, sources[0], stages[0])
+        for stage, config, source, own in zip(stages, configs, sources, rows, strict=True):
+            if stage.name == first_rl:
+                yield "measure before", partial(self._measure, "before", source, stage, same=stage is stages[0])
+            yield f"stage {stage.name}", partial(self._stage, stage, config, source, own)
+        yield "measure after", partial(self._measure, "after", self.folder.model, stages[-1])
 
     @contextmanager
     def recorded(self) -> Iterator[None]:
@@ -126,6 +165,9 @@ class Run:
         except KeyboardInterrupt:
             status = "interrupted"
             raise
+        except SystemExit:
+            status = "terminated"
+            raise
         except Exception as error:
             self.summary["error"] = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
             raise
@@ -135,11 +177,10 @@ class Run:
             if status == "done" and self.folder.writes:
                 write_card(self.folder)
 
-    def _start(self) -> str | Path:
-        """The model to start from: a name, or the folder of a tiny one made now."""
-        source = start_model(self.recipe, self.folder.path / "stages" / "start", self.folder.writes)
+    def _start(self) -> None:
+        """Make the model to start from, where it is a tiny one."""
+        make_start(self.recipe, self.folder.stage("start"), self.folder.writes)
         self.state.wait_for_everyone()
-        return source
 
     def _rows(self, index: int, stage: Stage) -> Any:
         """A stage's rows, loaded and checked before the first stage trains."""
@@ -147,17 +188,21 @@ class Run:
         check_rows(stage, rows)
         return rows
 
-    def _stage(self, stage: Stage, config: Any, source: str | Path, rows: Any) -> Path:
-        began = time.monotonic()
+    def _stage(self, stage: Stage, config: Any, source: str | Path, rows: Any) -> None:
+        at = self.progress.checkpoint
+        began = time.monotonic() - (at.seconds if at else 0)
         self.say(f"stage {stage.name} ({stage.kind})")
-        model, processor = load_model(source, stage.model)
-        callbacks: list[Any] = [MetricsToFile(self.folder, stage.name)]
-        if stage.kind in RL_KINDS and self.examiner is not None and self.examiner.curve is not None:
-            callbacks.append(self._curve(stage, processor, self.examiner, self.examiner.curve))
-        trained = train_stage(self.recipe, stage, config, model, processor, rows, callbacks)
+        with as_configured(config):
+            model, processor = load_model(source, stage.model)
+            callbacks: list[Any] = [MetricsToFile(self.folder, stage.name)]
+            if stage.kind in RL_KINDS and self.examiner is not None and self.examiner.curve is not None:
+                callbacks.append(self._curve(stage, processor, self.examiner, self.examiner.curve))
+            checkpoints = self._checkpoints(stage, began)
+            trained = train_stage(self.recipe, stage, config, model, processor, rows, callbacks, checkpoints)
         target = self.folder.model if stage is self.recipe.stages[-1] else self.folder.stage(stage.name) / "model"
         if self.folder.writes:
-            save_model(trained.model, processor, target)
+            with writing(target):
+                save_model(whole_model(trained, source, stage.model), processor, target)
         coupling, tallies, zero_spread, parity = trained.coupling, trained.tallies, trained.zero_spread, trained.parity
         del model, trained
         release()
@@ -172,7 +217,20 @@ class Run:
             self.say(f"vLLM in '{stage.name}': log-probabilities within {parity[1]:.1e} of the trainer's at the start")
         self.summary["stage_seconds"][stage.name] = time.monotonic() - began
         self._save()
-        return target
+
+    def _checkpoints(self, stage: Stage, began: float) -> Checkpoints:
+        """Where a stage goes on from, and how it says that it can."""
+
+        def commit(step: int) -> None:
+            self.progress.checkpoint = Checkpoint(stage.name, step, time.monotonic() - began)
+            self._commit()
+
+        at = self.progress.checkpoint
+        checkpoints = Checkpoints(self.folder.stage(stage.name), self.stop, commit, at.step if at else None)
+        if self.folder.writes:
+            checkpoints.sweep()
+        self.state.wait_for_everyone()
+        return checkpoints
 
     def _measure(self, label: str, source: str | Path, stage: Stage, same: bool = False) -> None:
         """Measure a model; `same` says that it is the one that was measured last."""
@@ -182,6 +240,7 @@ class Run:
             self.judged[label] = list(self.judged.values())[-1]
         else:
             self.judged[label] = self._judge(self.examiner, label, source, stage)
+        self.folder.write(self.folder.measured(label), judged_lines(self.judged[label]))
         self.summary["eval"][label] = summarize(self.judged[label])
         self.folder.log("eval", model=label, **self.summary["eval"][label])
         if self.folder.writes:
@@ -223,73 +282,16 @@ class Run:
         if zero_spread == 1 and stage.kind != "ppo":
             self.say(f"warning: in '{stage.name}' no group had rewards that differ, so that it learned nothing from them")
 
+    def _commit(self) -> None:
+        """Make all that was written count."""
+        self._save()
+        self.progress.save(self.folder, self.summary)
+
     def _save(self) -> None:
-        self.summary |= {"seconds": time.monotonic() - self.began, "peak_memory_mib": peak_memory()}
+        peak = max(self.summary["peak_memory_mib"], peak_memory())
+        self.summary |= {"seconds": time.monotonic() - self.began, "peak_memory_mib": peak}
         self.folder.write_json(self.folder.summary, self.summary)
-
-
-@dataclass(frozen=True)
-class Exam:
-    """Rows to measure on, which of them have an image, and how many steps lie between two measurements."""
-
-    rows: Any
-    illustrated: list[bool]
-    every: int
-
-
-class Examiner:
-    """The exams, loaded once, so that every model sees the same."""
-
-    def __init__(self, recipe: Recipe, settings: Evaluate) -> None:
-        self.settings, self.samples = settings, settings.samples
-        self.exam = _exam(settings.data)
-        self.curve = _exam(settings.curve.data, settings.curve.every) if settings.curve else None
-        use = answer_use(recipe)
-        answer = RewardRunner(find_reward(use.use), use.with_, handling(use))
-        has_truth = "perception" in self.exam.rows.column_names
-        seen = perception_use(recipe, settings)
-        perception = RewardRunner(find_reward(seen.use), seen.with_, handling(seen)) if has_truth else None
-        self.measures = Measures(answer, perception, recipe.tags)
-
-    def judge(self, model: Any, processor: Any, exam: Exam, label: str) -> list[Judged]:
-        """Measure a model on an exam."""
-        return measure(model, processor, exam.rows, exam.illustrated, self.measures, self.settings, label)
-
-
-def _exam(data: Data, every: int = 0) -> Exam:
-    rows = load_rows(data, seed=0)
-    return Exam(rows, has_images(rows), every)
-
-
-def versions() -> dict[str, str]:
-    """What this run ran on."""
-    packages = ("rlperc", "torch", "transformers", "trl", "accelerate", "peft", "datasets", "numpy", "Pillow", "scikit-learn")
-    found = {name: importlib.metadata.version(name) for name in packages}
-    with suppress(importlib.metadata.PackageNotFoundError):
-        found["vllm"] = importlib.metadata.version("vllm")
-    return {**found, "python": sys.version.split()[0], "platform": platform.platform(), "threads": str(torch.get_num_threads())}
-
-
-def peak_memory() -> float:
-    """Peak resident memory of this process, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def release() -> None:
-    """Give a model's memory back before the next one is loaded: trainers sit in reference cycles."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def _silent(_: str) -> None:
     """What the other processes say."""
-
-
-def quiet(tiny: bool) -> None:
-    """Leave out what the libraries say about one another; and their bars, where a tiny model loads in no time."""
-    transformers.utils.logging.set_verbosity_error()
-    if tiny:
-        transformers.utils.logging.disable_progress_bar()
-    # TRL 1.16 still uses transformers' old name for activation checkpointing, at every generation.
-    warnings.filterwarnings("ignore", message=r".*gradient_checkpointing\w*. is deprecated", category=FutureWarning)

@@ -15,7 +15,7 @@ import torch
 from datasets import Dataset, Features, Image, List, Value
 from launch import QUICKSTART
 from PIL import Image as Pillow
-from trainers import pay, reason_stage
+from trainers import checkpoints, pay, reason_stage
 from trl.data_utils import prepare_multimodal_messages
 
 from rlperc.recipe.load import load_recipe
@@ -101,7 +101,8 @@ def trained(kind: str, start: Path, folder: Path, *overrides: str) -> Any:
         options += ("ddp_find_unused_parameters=false",)
         recipe = load_recipe(QUICKSTART, *(f"stages.warm.train.{option}" for option in options))
         model, processor = load_model(start, recipe.stages[1].model)
-        return train_sft(model, processor, rows, stage_config(recipe, recipe.stages[1], folder), [], "rows")
+        args = stage_config(recipe, recipe.stages[1], folder)
+        return train_sft(model, processor, rows, args, [], "rows", checkpoints(folder)).model
     trainer = trainer_on(mixed_rows([1, 0] * 8, many=False), start, folder, f"kind={kind}", *overrides)
     inner, first = trainer._generate_and_score_completions, trainer.accelerator.is_main_process
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from launch import QUICKSTART, SHORT, rlperc
 from safetensors.torch import load_file
-from trainers import make, outputs, pay, reason_stage, say, tiny_model
+from trainers import checkpoints, make, outputs, pay, reason_stage, say, tiny_model
 from transformers import AutoModelForImageTextToText
 from trl import GRPOTrainer
 
@@ -103,7 +103,7 @@ def test_it_learns_and_leaves_a_policy_without_a_critic(start: Path, tmp_path: P
     pay(trainer, by_length)
     before = trainer.policy.critic.head.weight.detach().clone()
     names = {name for name, _ in AutoModelForImageTextToText.from_pretrained(start).named_parameters()}
-    trained = train_rl(trainer)
+    trained = train_rl(trainer, checkpoints(tmp_path))
     saved = load_file(tmp_path / "checkpoint-1" / "model.safetensors")
     assert saved
     assert not any("critic" in name for name in saved)
@@ -188,7 +188,7 @@ def test_the_kl_in_the_reward_is_paid_at_its_tokens(start: Path, tmp_path: Path)
 
 def test_one_response_for_a_prompt(start: Path, tmp_path: Path) -> None:
     trainer = make(start, tmp_path, *PPO, "stages.reason.train.num_generations=1", "stages.reason.ppo.trunk=own")
-    train_rl(trainer)
+    train_rl(trainer, checkpoints(tmp_path))
     assert trainer.state.global_step == 2
     assert not any(name.startswith("blend/zero_spread") for entry in trainer.state.log_history for name in entry)
     table = pyarrow.parquet.read_table(tmp_path / "completions" / "completions_00001.parquet").to_pylist()
@@ -210,7 +210,7 @@ def test_a_trunk_of_its_own_is_trained_whole(start: Path, tmp_path: Path) -> Non
 def test_adapters_leave_without_the_critic(start: Path, tmp_path: Path) -> None:
     options = ("stages.reason.model.lora.r=4", "stages.reason.train.save_strategy=steps", "stages.reason.train.save_steps=1")
     trainer = make(start, tmp_path, *PPO, *options)
-    trained = train_rl(trainer)
+    trained = train_rl(trainer, checkpoints(tmp_path))
     adapter = load_file(tmp_path / "checkpoint-1" / "adapter_model.safetensors")
     assert adapter
     assert not any("critic" in name for name in adapter)

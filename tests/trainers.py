@@ -12,9 +12,11 @@ from trl import GRPOTrainer
 
 from rlperc.recipe.load import load_recipe
 from rlperc.recipe.schema import Recipe, Stage, TinyModel
+from rlperc.train.checkpoints import Checkpoints
 from rlperc.train.data import load_rows
 from rlperc.train.models import load_model
 from rlperc.train.stages import make_trainer, stage_config
+from rlperc.train.stop import Stop
 from rlperc.train.tiny import save_tiny_model
 from rlperc.words.response import Tags
 
@@ -48,6 +50,11 @@ def make(start: Path, folder: Path, *overrides: str) -> Any:
     model, processor = load_model(start, stage.model)
     rows, args = load_rows(stage.data, seed=0), stage_config(recipe, stage, folder)
     return make_trainer(recipe, stage, args, model, processor, rows, [])
+
+
+def checkpoints(folder: Path) -> Checkpoints:
+    """Of a stage that nobody stops and that begins at its beginning."""
+    return Checkpoints(folder, Stop(), lambda step: None)
 
 
 def say(monkeypatch: pytest.MonkeyPatch, texts: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from rlperc.errors import DataError, RecipeError
 from rlperc.recipe.batches import check_batches
 from rlperc.recipe.check_credit import check_credit
 from rlperc.recipe.check_rollout import check_rollout
+from rlperc.recipe.distributed import deepspeed_config
 from rlperc.recipe.options import check_options
 from rlperc.recipe.peek import first_row, with_pictures
 from rlperc.recipe.rewards import LoadedReward, answer_use, load_rewards, perception_use, trl_functions
@@ -29,6 +30,7 @@ def check_recipe(recipe: Recipe) -> list[str]:
         UserError: the recipe cannot run as it is.
     """
     notes: list[str] = []
+    deepspeed_config(recipe)
     _check_model(str(recipe.stages[0].model.name or ""))
     for stage in recipe.stages:
         notes += check_options(stage)

@@ -204,7 +204,7 @@ def _absolute(node: Any, base: Path) -> None:
             _absolute(value, base)
         elif not isinstance(value, str):
             continue
-        elif key in ("file", "folder", "images") or (key == "name" and value.startswith((".", "~"))):
+        elif key in ("file", "folder", "images") or (key in ("name", "distributed") and value.startswith((".", "~"))):
             node[key] = str((base / Path(value).expanduser()).resolve())
         elif key in ("use", "answer", "perception"):
             path, function = split_path(value, base)

@@ -37,6 +37,7 @@ OWNED = {
     "model_init_kwargs": "model: {dtype: …, attn_implementation: …}",
     "remove_unused_columns": "leave it out: the rewards need the columns",
     "eval_strategy": "evaluate: {data: …, curve: {every: …}}",
+    "deepspeed": "distributed: zero2, or ./my.json, at the top of the recipe",
     "use_vllm": "rollout: {engine: vllm}",
     "vllm_mode": "rollout: {engine: vllm, mode: …}",
     "vllm_server_base_url": "rollout: {engine: vllm, mode: server, url: …}",
@@ -124,14 +125,14 @@ def check_options(stage: Stage) -> list[str]:
         if option == "resume_from_checkpoint" and value:
             raise RecipeError(
                 f"'{where}.resume_from_checkpoint'",
-                "rlperc does not resume a run yet, and transformers' trainer takes no notice of this option",
-                f"model: {{name: {value}}}, to begin from those weights",
+                "transformers' trainer takes no notice of this option",
+                f"rlperc train … --resume, to go on with a run; model: {{name: {value}}}, to begin from those weights",
             )
-        if option in ("fsdp", "deepspeed") and value:
+        if option in ("fsdp", "fsdp_config") and value:
             raise RecipeError(
                 f"'{where}.{option}'",
-                "rlperc does not gather sharded weights yet, and would save a part of the model as the whole",
-                "leave it out: torchrun trains with DDP",
+                "rlperc does not gather what FSDP shards, and would save a part of the model as the whole",
+                "distributed: zero3, at the top of the recipe",
             )
         if known is not None and option not in known:
             raise RecipeError(f"the option '{option}' in '{where}'", f"{config} has none of that name", _place(option, known))

@@ -225,6 +225,9 @@ class Recipe(Part):
     report_to: str | list[str] = "none"
     """Trackers by TRL's names: wandb, trackio, tensorboard, mlflow, …"""
     tags: Tags = Tags()
+    distributed: str = "ddp"
+    """How weights, gradients and optimizer states are spread over processes: `ddp`, `zero1`, `zero2`, `zero3`, `zero2_offload`,
+    `zero3_offload`, or a DeepSpeed configuration (`./my.json`)."""
     stages: list[Stage] = Field(min_length=1)
     evaluate: Evaluate | None = None
 
@@ -232,7 +235,7 @@ class Recipe(Part):
     def extras(self) -> list[str]:
         """What has to be installed beside rlperc itself, by the names of its extras."""
         on_vllm = any(stage.rollout.engine == "vllm" for stage in self.stages if stage.kind in RL_KINDS)
-        return ["train", "vllm"] if on_vllm else ["train"]
+        return ["train", *(["vllm"] if on_vllm else []), *(["deepspeed"] if self.distributed != "ddp" else [])]
 
     @model_validator(mode="after")
     def _names_differ(self) -> Recipe:

@@ -107,6 +107,15 @@ class RewardRunner:
         lengths = [0] * count  # it cannot mark anything
         return self._settled(attempt_call(self.reward, lengths, lambda: self.reward.function(**arguments)), began)
 
+    def kept(self) -> dict[str, Any]:
+        """What was counted, as JSON has it."""
+        return {"counts": self.counts, "faults": self.faults, "seconds": self.seconds, "recent": list(self._recent)}
+
+    def restore(self, kept: Mapping[str, Any]) -> None:
+        """Go on counting from there."""
+        self.counts, self.faults, self.seconds = Counter(kept["counts"]), Counter(kept["faults"]), kept["seconds"]
+        self._recent = deque((faults, count) for faults, count in kept["recent"])
+
     def close(self) -> None:
         """End the worker processes, if there are any."""
         if self._isolated is not None:

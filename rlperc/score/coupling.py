@@ -6,6 +6,8 @@ advantage, so that is what is correlated (arXiv 2605.29496, section on reward co
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -46,6 +48,14 @@ class Coupling:
         self._products += products
         self._variances += variances
         return _correlation(products, variances)
+
+    def kept(self) -> list[Any]:
+        """What was taken in, as JSON has it."""
+        return [self._products.tolist(), self._variances.tolist()]
+
+    def restore(self, kept: list[Any]) -> None:
+        """Go on from there."""
+        self._products, self._variances = (np.array(sums) for sums in kept)
 
     def matrix(self) -> Floats:
         """Correlations over everything taken in. Shape: (rewards, rewards)."""

@@ -9,6 +9,7 @@ from typing import Any
 from transformers import ProgressCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from rlperc.recipe.folder import RunFolder
+from rlperc.train.sharding import whole
 
 SHOWN = ("loss", "reward")
 
@@ -54,25 +55,30 @@ class CurvePoints(TrainerCallback):
 
     def __init__(self, every: int, measure: Callable[[Any, int], None]) -> None:
         self.every, self.measure = every, measure
+        self.trainer: Trainer | None = None
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any
-    ) -> None:
-        """The first point."""
-        self.measure(model, state.global_step)
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """The first point; where a stage goes on, it was measured before."""
+        if state.global_step == 0:
+            self._point(0)
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """The next one."""
         if state.global_step % self.every == 0:
-            self.measure(model, state.global_step)
+            self._point(state.global_step)
+
+    def _point(self, step: int) -> None:
+        with whole(self.trainer) as model:
+            self.measure(model, step)
 
 
 def dress(trainer: Trainer, label: str) -> None:
-    """Put our progress bar in the place of the one the trainer brought."""
+    """Put our progress bar in the place of the one the trainer brought, and let those callbacks know it that ask for it."""
     if trainer.pop_callback(ProgressCallback) is not None:
         trainer.add_callback(Bar(label))
+    for callback in trainer.callback_handler.callbacks:
+        if isinstance(callback, CurvePoints):
+            callback.trainer = trainer
 
 
 def _finite(logs: dict[str, Any]) -> dict[str, float]:

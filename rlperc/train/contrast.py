@@ -7,67 +7,87 @@ candidates: a token of the image must pick the word of its own cell among all th
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import types
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from datasets import Dataset
-from torch import nn
 from torch.nn import functional
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from rlperc.errors import DataError
 from rlperc.recipe.rows import row_images
 from rlperc.train.callbacks import dress
+from rlperc.train.checkpoints import Checkpoints
 from rlperc.train.options import training
+from rlperc.train.trained import Trained, left_by
 from rlperc.words.structure import canonical, read_grid
 
 TEMPERATURE = 0.1
 
 
 def train_contrast(
-    model: Any, processor: Any, rows: Dataset, args: TrainingArguments, callbacks: Sequence[TrainerCallback], source: str
-) -> None:
-    """Train `model` in place. Raises DataError where the rows have no image or no grid of cells."""
+    model: Any,
+    processor: Any,
+    rows: Dataset,
+    args: TrainingArguments,
+    callbacks: Sequence[TrainerCallback],
+    source: str,
+    checkpoints: Checkpoints,
+) -> Trained:
+    """Train. Raises DataError where the rows have no image or no grid of cells."""
     grids = _grids(rows, source)
     words = sorted({str(cell) for grid in grids for row in grid for cell in row})
-    wrapped = CellContrast(model, [processor.tokenizer(w, add_special_tokens=False)["input_ids"] for w in words])
-    trainer = Trainer(
-        model=wrapped,
-        args=args,
-        train_dataset=rows.select_columns([n for n in ("image", "images") if n in rows.column_names]).add_column(
-            "cells", [[[words.index(str(cell)) for cell in row] for row in grid] for grid in grids]
-        ),
-        data_collator=_Collator(processor.image_processor),
-        callbacks=list(callbacks),
-    )
-    dress(trainer, "contrast")
-    with training("contrast"):
-        trainer.train()
+    with _contrasting(model, [processor.tokenizer(w, add_special_tokens=False)["input_ids"] for w in words]):
+        trainer = Trainer(
+            model=model,
+            args=args,
+            train_dataset=rows.select_columns([n for n in ("image", "images") if n in rows.column_names]).add_column(
+                "cells", [[[words.index(str(cell)) for cell in row] for row in grid] for grid in grids]
+            ),
+            processing_class=processor,
+            data_collator=_Collator(processor.image_processor),
+            callbacks=list(callbacks),
+        )
+        dress(trainer, "contrast")
+        with training("contrast"):
+            checkpoints.train(trainer)
+        return left_by(trainer)
 
 
-class CellContrast(nn.Module):
-    """A VLM whose forward is the contrast between image tokens and words. A module, so that DDP sees the forward."""
+@contextmanager
+def _contrasting(vlm: Any, words: list[list[int]]) -> Iterator[None]:
+    """Let a model's forward be the contrast: DDP and ZeRO see it there, and the trainer still saves a model."""
 
-    def __init__(self, vlm: Any, words: list[list[int]]) -> None:
-        super().__init__()
-        self.vlm = vlm
-        self.words = words
+    def forward(self: Any, cells: torch.Tensor, **vision: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"loss": _contrast(self, words, cells, vision)}
 
-    def forward(self, cells: torch.Tensor, **vision: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Compute the loss of a batch.
+    vlm.forward = types.MethodType(forward, vlm)
+    try:
+        yield
+    finally:
+        del vlm.forward
 
-        Args:
-            cells: index of each cell's word. Shape: (batch, rows, columns).
-            vision: what the image processor gives, as the model's `get_image_features` takes it.
-        """
-        features = self.vlm.get_image_features(**vision).pooler_output
-        pooled = torch.stack([_pool(tokens, cells.shape[1:]) for tokens in features])
-        table = self.vlm.get_input_embeddings().weight
-        words = torch.stack([table[torch.tensor(ids, device=table.device)].mean(0) for ids in self.words])
-        logits = functional.normalize(pooled, dim=-1) @ functional.normalize(words, dim=-1).T / TEMPERATURE
-        loss = functional.cross_entropy(logits.flatten(0, 1), cells.flatten())
-        return {"loss": loss}
+
+def _contrast(vlm: Any, words: list[list[int]], cells: torch.Tensor, vision: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The loss of a batch.
+
+    Args:
+        vlm: the model.
+        words: the tokens of each word.
+        cells: index of each cell's word. Shape: (batch, rows, columns).
+        vision: what the image processor gives, as the model's `get_image_features` takes it.
+    """
+    features = vlm.get_image_features(**vision).pooler_output
+    pooled = torch.stack([_pool(tokens, cells.shape[1:]) for tokens in features])
+    every = torch.tensor([token for word in words for token in word], device=cells.device)
+    # Through the module and not from its weight, of which ZeRO-3 keeps a part in each process.
+    parts = vlm.get_input_embeddings()(every).split([len(word) for word in words])
+    table = torch.stack([part.mean(0) for part in parts])
+    logits = functional.normalize(pooled, dim=-1) @ functional.normalize(table, dim=-1).T / TEMPERATURE
+    return functional.cross_entropy(logits.flatten(0, 1), cells.flatten())
 
 
 def _pool(tokens: torch.Tensor, cells: torch.Size) -> torch.Tensor:

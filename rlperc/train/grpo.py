@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from accelerate.utils import gather_object
@@ -14,31 +13,16 @@ from trl import GRPOConfig, RLOOConfig
 
 from rlperc.recipe.credit import Ppo
 from rlperc.reward.trl import TrlReward
-from rlperc.score.coupling import Coupling
 from rlperc.train.callbacks import dress
+from rlperc.train.checkpoints import Checkpoints, Keeps
 from rlperc.train.credit import Credit
 from rlperc.train.options import refusals, training
 from rlperc.train.parity import ParityWatch
 from rlperc.train.ppo import RlpercPPOTrainer
+from rlperc.train.trained import Trained, left_by
 from rlperc.train.trl_overrides import RlpercGRPOTrainer, RlpercRLOOTrainer
 from rlperc.train.vllm_setup import Setup
 from rlperc.words.response import Tags
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What a stage leaves: the model, which peft may wrap, and for an RL stage what is known of its rewards.
-
-    `tallies` holds for each reward, over all processes, how many completions came to which status, and why it failed;
-    `zero_spread` is the share of groups in which no reward that weighed anything differed; `parity` what the check of vLLM
-    found before the first step: mean and largest difference in log-probability, in nats.
-    """
-
-    model: Any
-    coupling: Coupling | None = None
-    tallies: dict[str, dict[str, Any]] = field(default_factory=dict)
-    zero_spread: float | None = None
-    parity: tuple[float, float] | None = None
 
 
 class PPOConfig(GRPOConfig):
@@ -95,16 +79,18 @@ def rl_trainer(
         return (RlpercRLOOTrainer if isinstance(args, RLOOConfig) else RlpercGRPOTrainer)(**shared)
 
 
-def train_rl(trainer: Any) -> Trained:
+def train_rl(trainer: Any, checkpoints: Checkpoints) -> Trained:
     """Train. The rewards' worker processes end with it, however it ends."""
     rewards = [function for function in trainer.reward_funcs if isinstance(function, TrlReward)]
     dress(trainer, trainer.kind)
     watch = ParityWatch(trainer) if trainer.use_vllm else None
+    keeps: dict[str, Keeps] = {"coupling": trainer.coupling, **{f"rewards/{one.__name__}": one.runner for one in rewards}}
     if watch is not None:
         trainer.add_callback(watch)
+        keeps["parity"] = watch
     try:
         with training(trainer.kind):
-            trainer.train()
+            checkpoints.train(trainer, keeps)
     finally:
         for reward in rewards:
             reward.runner.close()
@@ -115,8 +101,8 @@ def train_rl(trainer: Any) -> Trained:
     tallies = {reward.__name__: _tally(reward) for reward in rewards}
     shares = trainer.silent_shares
     zero_spread = sum(shares) / len(shares) if shares else None
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    return Trained(model, trainer.coupling, tallies, zero_spread, watch.at_start if watch is not None else None)
+    parity = watch.at_start if watch is not None else None
+    return left_by(trainer, coupling=trainer.coupling, tallies=tallies, zero_spread=zero_spread, parity=parity)
 
 
 def _tally(reward: TrlReward) -> dict[str, Any]:

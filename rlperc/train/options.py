@@ -12,6 +12,7 @@ import torch
 from transformers.integrations import get_reporting_integration_callbacks
 
 from rlperc.errors import RecipeError
+from rlperc.recipe.distributed import deepspeed_config
 from rlperc.recipe.schema import Recipe, Stage
 
 C = TypeVar("C")
@@ -43,6 +44,7 @@ def build_config(
         "bf16": cuda and torch.cuda.is_bf16_supported() and not stage.train.get("fp16", False),
         "logging_steps": 1,
         "disable_tqdm": False,
+        "deepspeed": deepspeed_config(recipe),
         **(ours or {}),
         **stage.train,
         **(forced or {}),

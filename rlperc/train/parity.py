@@ -172,6 +172,16 @@ class ParityWatch(TrainerCallback):
         self.seen: deque[float] = deque(maxlen=WINDOW)
         self.at_start: tuple[float, float] | None = None
 
+    def kept(self) -> list[Any]:
+        """What was seen, as JSON has it."""
+        return [self.at_start, list(self.seen)]
+
+    def restore(self, kept: list[Any]) -> None:
+        """Go on from there; the check itself is made again."""
+        at_start, seen = kept
+        self.at_start = tuple(at_start) if at_start else None
+        self.seen.extend(seen)
+
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Stop the run where vLLM does not sample from the policy."""
         if not self.settings.rows:

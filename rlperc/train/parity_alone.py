@@ -11,7 +11,7 @@ from rlperc.train.data import load_rows
 from rlperc.train.models import load_model
 from rlperc.train.parity import check, compare, spread, table
 from rlperc.train.stages import make_trainer, stage_config
-from rlperc.train.start import start_model
+from rlperc.train.start import make_start, start_source
 
 
 def parity_alone(recipe: Recipe, folder: Path) -> str:
@@ -32,7 +32,8 @@ def parity_alone(recipe: Recipe, folder: Path) -> str:
     if stage is None:
         raise RecipeError("parity of vLLM", "no RL stage of this recipe draws on vLLM", "rollout: {engine: vllm}")
     settings = stage.rollout.parity if stage.rollout.parity.rows else Parity()
-    model, processor = load_model(start_model(recipe, folder / "start"), stage.model)
+    make_start(recipe, folder / "start")
+    model, processor = load_model(start_source(recipe, folder / "start"), stage.model)
     rows = load_rows(stage.data, recipe.seed, recipe.tags)
     args = stage_config(recipe, stage, folder / "stage")
     trainer = make_trainer(recipe, stage, args, model, processor, rows, [])

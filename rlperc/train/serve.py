@@ -57,11 +57,12 @@ def prepare(recipe: Recipe, folder: Path) -> Start:
     """
     import torch
 
-    from rlperc.train.start import computes_in, start_model
+    from rlperc.train.start import computes_in, make_start, start_source
     from rlperc.train.vllm_setup import Setup
 
     stage = server_stage(recipe)
-    source = start_model(recipe, folder)
+    make_start(recipe, folder)
+    source = start_source(recipe, folder)
     setup = Setup(
         rollout=stage.rollout,
         dtype=computes_in(stage, source),

@@ -12,9 +12,11 @@ from trl import SFTConfig, SFTTrainer
 
 from rlperc.recipe.rows import IMAGE_COLUMNS, Row
 from rlperc.train.callbacks import dress
+from rlperc.train.checkpoints import Checkpoints
 from rlperc.train.data import with_completions
 from rlperc.train.mixed import keep_in_step, with_list
 from rlperc.train.options import refusals, training
+from rlperc.train.trained import Trained, left_by
 
 
 def train_sft(
@@ -24,9 +26,10 @@ def train_sft(
     args: SFTConfig,
     callbacks: Sequence[TrainerCallback],
     source: str,
+    checkpoints: Checkpoints,
     peft_config: Any = None,
-) -> Any:
-    """Train and return the model (wrapped by peft where there are adapters)."""
+) -> Trained:
+    """Train."""
     with refusals("the stage's trainer", "what SFTTrainer accepts"):
         trainer = SFTTrainer(
             model=model,
@@ -41,8 +44,8 @@ def train_sft(
     keep_in_step(trainer.model, trainer.accelerator.num_processes)
     dress(trainer, "sft")
     with training("sft"):
-        trainer.train()
-    return trainer.accelerator.unwrap_model(trainer.model)
+        checkpoints.train(trainer)
+    return left_by(trainer)
 
 
 def _collated(collate: Callable[[list[Row]], Any], rows: list[Row]) -> Any:

@@ -19,13 +19,15 @@ from rlperc.recipe.batches import check_batches
 from rlperc.recipe.rewards import load_rewards, trl_functions
 from rlperc.recipe.schema import RL_KINDS, Model, Recipe, Stage
 from rlperc.reward.runner import check_columns
+from rlperc.train.checkpoints import Checkpoints
 from rlperc.train.contrast import train_contrast
 from rlperc.train.credit import bind
-from rlperc.train.grpo import PPOConfig, Trained, rl_trainer, train_rl
+from rlperc.train.grpo import PPOConfig, rl_trainer, train_rl
 from rlperc.train.images import has_images
 from rlperc.train.models import frozen_names, load_model
 from rlperc.train.options import build_config
 from rlperc.train.sft import train_sft
+from rlperc.train.trained import Trained
 from rlperc.train.vllm_setup import Setup
 
 
@@ -33,14 +35,14 @@ def stage_config(recipe: Recipe, stage: Stage, folder: Path) -> Any:
     """The host trainer's config for a stage. Raises RecipeError where the host refuses it."""
     match stage.kind:
         case "contrast":
-            # The host sees a wrapper around the model, which can neither be checkpointed nor saved by it.
-            forced = {"remove_unused_columns": False, "save_strategy": "no", "gradient_checkpointing": False}
-            return build_config(TrainingArguments, recipe, stage, folder, forced=forced)
+            # Under DDP it would want every parameter used, and the language model has no part in the contrast.
+            fixed = {"remove_unused_columns": False, "gradient_checkpointing": False}
+            return build_config(TrainingArguments, recipe, stage, folder, forced=fixed)
         case "sft":
             # TRL's limit of 1,024 tokens could cut image tokens off.
             return build_config(SFTConfig, recipe, stage, folder, {"max_length": None})
         case "grpo" | "ppo" | "rloo":
-            forced = {}
+            forced: dict[str, Any] = {}
             if stage.model.revision is not None or stage.model.trust_remote_code:
                 # With beta above 0 TRL loads the reference by the model's name, and must load the same one.
                 shared = {"revision": stage.model.revision, "trust_remote_code": stage.model.trust_remote_code}
@@ -68,7 +70,14 @@ def check_rows(stage: Stage, rows: Dataset) -> None:
 
 
 def train_stage(
-    recipe: Recipe, stage: Stage, args: Any, model: Any, processor: Any, rows: Dataset, callbacks: Sequence[TrainerCallback]
+    recipe: Recipe,
+    stage: Stage,
+    args: Any,
+    model: Any,
+    processor: Any,
+    rows: Dataset,
+    callbacks: Sequence[TrainerCallback],
+    checkpoints: Checkpoints,
 ) -> Trained:
     """Train a stage.
 
@@ -77,12 +86,12 @@ def train_stage(
     """
     match stage.kind:
         case "contrast":
-            train_contrast(model, processor, rows, args, callbacks, stage.data.source)
-            return Trained(model)
+            return train_contrast(model, processor, rows, args, callbacks, stage.data.source, checkpoints)
         case "sft":
-            return Trained(train_sft(model, processor, rows, args, callbacks, stage.data.source, _lora(stage.model, model)))
+            lora = _lora(stage.model, model)
+            return train_sft(model, processor, rows, args, callbacks, stage.data.source, checkpoints, lora)
         case "grpo" | "ppo" | "rloo":
-            return train_rl(make_trainer(recipe, stage, args, model, processor, rows, callbacks))
+            return train_rl(make_trainer(recipe, stage, args, model, processor, rows, callbacks), checkpoints)
 
 
 def make_trainer(

@@ -15,24 +15,28 @@ from rlperc.train.tiny import save_tiny_model
 TOKENIZER_ROWS = 2000
 
 
-def start_model(recipe: Recipe, folder: Path, writes: bool = True) -> str | Path:
-    """The model to start from: a name, or `folder` with a tiny one in it, which follows from the recipe alone.
+def start_source(recipe: Recipe, folder: Path) -> str | Path:
+    """The model to start from: a name, or `folder`, where `make_start` puts a tiny one."""
+    first = recipe.stages[0].model
+    return folder if first.tiny is not None else str(first.name)
+
+
+def make_start(recipe: Recipe, folder: Path, writes: bool = True) -> None:
+    """Make the model to start from, where it is a tiny one. It follows from the recipe alone.
 
     Args:
         recipe: a resolved recipe.
-        folder: where a tiny model goes.
+        folder: where it goes.
         writes: whether this process is the one that makes it.
     """
     first = recipe.stages[0]
-    if first.model.tiny is None:
-        return str(first.model.name)
-    if writes:
-        teacher = next((s for s in recipe.stages if s.kind == "sft"), first)
-        rows = load_rows(teacher.data.model_copy(update={"rows": TOKENIZER_ROWS}), recipe.seed, recipe.tags)
-        texts = [str(message["content"]) for prompt in rows["prompt"] for message in prompt]
-        texts += [str(text) for text in rows["response"]] if "response" in rows.column_names else []
-        save_tiny_model(folder, first.model.tiny, texts, recipe.tags, recipe.seed)
-    return folder
+    if first.model.tiny is None or not writes:
+        return
+    teacher = next((s for s in recipe.stages if s.kind == "sft"), first)
+    rows = load_rows(teacher.data.model_copy(update={"rows": TOKENIZER_ROWS}), recipe.seed, recipe.tags)
+    texts = [str(message["content"]) for prompt in rows["prompt"] for message in prompt]
+    texts += [str(text) for text in rows["response"]] if "response" in rows.column_names else []
+    save_tiny_model(folder, first.model.tiny, texts, recipe.tags, recipe.seed)
 
 
 def computes_in(stage: Stage, source: str | Path) -> str:
@@ -42,7 +46,7 @@ def computes_in(stage: Stage, source: str | Path) -> str:
 
     Args:
         stage: of an RL kind.
-        source: what `start_model` returned.
+        source: what `start_source` returned.
 
     Raises:
         RecipeError: the model has no config, or one that says no dtype where the stage leaves it to the model.

@@ -49,7 +49,7 @@ from transformers import (
 from trl import GRPOConfig, GRPOTrainer
 from trl.generation import vllm_generation
 
-from rlperc.run import quiet
+from rlperc.process import quiet
 from rlperc.train.data import load_rows
 from rlperc.train.models import load_model
 from rlperc.train.parity import measure, spread

@@ -22,8 +22,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForImageTextToText, PreTrainedTokenizerFast
 
+from rlperc.process import quiet
 from rlperc.recipe.schema import TinyModel
-from rlperc.run import quiet
 from rlperc.train.tiny import save_tiny_model
 from rlperc.train.tokens import region_of_tokens
 from rlperc.words.response import Tags

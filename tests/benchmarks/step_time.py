@@ -23,13 +23,15 @@ from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from rlperc import load_recipe
+from rlperc.process import quiet
 from rlperc.recipe.folder import RunFolder
-from rlperc.run import quiet
 from rlperc.train import trl_overrides
 from rlperc.train.callbacks import MetricsToFile
+from rlperc.train.checkpoints import Checkpoints
 from rlperc.train.data import load_rows
 from rlperc.train.models import load_model
 from rlperc.train.stages import stage_config, train_stage
+from rlperc.train.stop import Stop
 
 TAGGED = re.compile(r"<perception>(.*)</perception><think>.*</think><answer>(.*)</answer>", re.DOTALL)
 
@@ -134,7 +136,16 @@ def ours(recipe: Any, rows: Any, source: Path, folder: Path, clock: Clock) -> No
     stage = recipe.stages[-1]
     model, processor = load_model(source, stage.model)
     callbacks = [MetricsToFile(RunFolder(folder), stage.name), clock]
-    train_stage(recipe, stage, stage_config(recipe, stage, folder), model, processor, rows, callbacks)
+    train_stage(
+        recipe,
+        stage,
+        stage_config(recipe, stage, folder),
+        model,
+        processor,
+        rows,
+        callbacks,
+        Checkpoints(folder, Stop(), lambda step: None),
+    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,60 @@
+"""Measuring models on a recipe's exams: loaded once, so that every model sees the same rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rlperc.evaluate.accuracy import Judged, Measures, measure
+from rlperc.recipe.rewards import answer_use, handling, perception_use
+from rlperc.recipe.schema import Data, Evaluate, Recipe
+from rlperc.reward.plugins import find_reward
+from rlperc.reward.runner import RewardRunner
+from rlperc.train.data import load_rows
+from rlperc.train.images import has_images
+
+
+@dataclass(frozen=True)
+class Exam:
+    """Rows to measure on, which of them have an image, and how many steps lie between two measurements."""
+
+    rows: Any
+    illustrated: list[bool]
+    every: int
+
+
+class Examiner:
+    """The exams of a recipe, and the rewards that measure."""
+
+    def __init__(self, recipe: Recipe, settings: Evaluate) -> None:
+        self.settings, self.samples = settings, settings.samples
+        self.exam = _exam(settings.data)
+        self.curve = _exam(settings.curve.data, settings.curve.every) if settings.curve else None
+        use = answer_use(recipe)
+        answer = RewardRunner(find_reward(use.use), use.with_, handling(use))
+        has_truth = "perception" in self.exam.rows.column_names
+        seen = perception_use(recipe, settings)
+        perception = RewardRunner(find_reward(seen.use), seen.with_, handling(seen)) if has_truth else None
+        self.measures = Measures(answer, perception, recipe.tags)
+
+    def judge(self, model: Any, processor: Any, exam: Exam, label: str) -> list[Judged]:
+        """Measure a model on an exam."""
+        return measure(model, processor, exam.rows, exam.illustrated, self.measures, self.settings, label)
+
+
+def _exam(data: Data, every: int = 0) -> Exam:
+    rows = load_rows(data, seed=0)
+    return Exam(rows, has_images(rows), every)
+
+
+def judged_lines(judged: Sequence[Judged]) -> str:
+    """What was measured, a line of JSON for each row."""
+    return "".join(json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in judged)
+
+
+def read_judged(file: Path) -> list[Judged]:
+    """Read it again."""
+    return [Judged(**json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines()]

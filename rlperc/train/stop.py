@@ -1,0 +1,52 @@
+"""Being told to end: SIGTERM, which schedulers send some time before they kill."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+TERMINATED = 128 + signal.SIGTERM
+
+
+class Stop:
+    """What SIGTERM does. Training saves first, at the end of its step, and ends then; anything else ends at once.
+
+    What ends at once loses nothing: parts of a run that have ended are on the disk. A second SIGTERM ends training too.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._can_wait = False
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Mind SIGTERM inside. Only a program's main thread can; in another one nothing is minded."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.signal(signal.SIGTERM, self._caught)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    @contextmanager
+    def saves_first(self) -> Iterator[None]:
+        """What stands inside looks at `asked`, saves, and ends; SIGTERM then ends the program, with exit code 143."""
+        self._can_wait = True
+        try:
+            yield
+        finally:
+            self._can_wait = False
+        if self.asked:
+            sys.exit(TERMINATED)
+
+    def _caught(self, number: int, frame: FrameType | None) -> Any:
+        if self.asked or not self._can_wait:
+            sys.exit(TERMINATED)
+        self.asked = True

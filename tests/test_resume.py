@@ -1,0 +1,361 @@
+"""A run that was killed goes on as if nothing had happened."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+import torch
+from launch import QUICKSTART, ROOT, SHORT, rlperc
+from safetensors.torch import load_file
+from trainers import reason_stage, tiny_model
+from transformers import TrainerCallback
+
+from rlperc.errors import FolderError, RecipeError
+from rlperc.recipe.folder import RunFolder, writing
+from rlperc.recipe.load import load_recipe
+from rlperc.recipe.progress import Checkpoint, Progress, check_same, read_progress
+from rlperc.recipe.schema import Recipe, Stage
+from rlperc.train.checkpoints import Checkpoints
+from rlperc.train.data import load_rows
+from rlperc.train.models import load_model
+from rlperc.train.stages import stage_config, train_stage
+from rlperc.train.stop import TERMINATED, Stop
+
+SAVING = ("save_strategy=steps", "save_steps=1")
+CLOCKS = ("seconds", "time", "per_second", "memory", "train_loss")
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("start"))
+
+
+class Killed(Exception):
+    """In the place of a kill, where a whole process would only cost time."""
+
+
+class Watch(TrainerCallback):
+    """Keeps what is logged, and kills after a step."""
+
+    def __init__(self, at: int | None) -> None:
+        self.at, self.logs = at, []
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **_: Any) -> None:
+        self.logs.append({"step": state.global_step, **without_clocks(logs or {})})
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step == self.at:
+            raise Killed
+
+
+def without_clocks(value: Any) -> Any:
+    """What does not hang on how long something took."""
+    if isinstance(value, dict):
+        return {name: without_clocks(one) for name, one in value.items() if not any(word in name for word in CLOCKS)}
+    return [without_clocks(one) for one in value] if isinstance(value, list) else value
+
+
+# A model with random weights earns nothing from the collection.
+REWARDS = '''"""Test rewards."""
+from rlperc import Completion, reward
+
+@reward(range=(0.0, 1.0), credits="outcome", bounded=True)
+def early(completion: Completion) -> float:
+    return min(1.0, completion.text.count("1") / 4)
+
+@reward(range=(0.0, 1.0), credits="perception", bounded=True)
+def late(completion: Completion) -> float:
+    return min(1.0, len(set(completion.text)) / 16)
+'''
+
+
+def grpo(*options: str) -> tuple[Recipe, Stage]:
+    file = Path(tempfile.mkdtemp()) / "paid.py"
+    file.write_text(REWARDS)
+    rewards = f"rewards=[{{use: '{file}:early'}}, {{use: '{file}:late'}}, {{use: format_tags, weight: 0}}]"
+    return reason_stage(
+        *(f"stages.reason.{option}" for option in ("train.max_steps=6", "train.learning_rate=1e-3", rewards, *options))
+    )
+
+
+def of_kind(index: int) -> tuple[Recipe, Stage]:
+    train = ("max_steps=6", "per_device_train_batch_size=4", "learning_rate=1e-3")
+    name = ("see", "warm")[index]
+    options = [f"stages.{name}.train.{option}" for option in train] + [f"stages.{name}.data.rows=12"]
+    recipe = load_recipe(QUICKSTART, *options)
+    return recipe, recipe.stages[index]
+
+
+def run(start: Path, folder: Path, made: tuple[Recipe, Stage], kill: int | None = None, step: int | None = None) -> Any:
+    """Train a stage, until it is killed before the step after `kill`; from the checkpoint at `step`."""
+    recipe, stage = made
+    stage = stage.model_copy(update={"train": {**stage.train, "save_strategy": "steps", "save_steps": 1}})
+    model, processor = load_model(start, stage.model)
+    watch, committed = Watch(kill), []
+    checkpoints = Checkpoints(folder, Stop(), committed.append, step)
+    checkpoints.sweep()
+    args, rows = stage_config(recipe, stage, folder), load_rows(stage.data, 0, recipe.tags)
+    torch.manual_seed(recipe.seed)
+    try:
+        trained = train_stage(recipe, stage, args, model, processor, rows, [watch], checkpoints)
+    except Killed:
+        return committed, watch.logs, None
+    return committed, watch.logs, trained
+
+
+KINDS: dict[str, Callable[[], tuple[Recipe, Stage]]] = {
+    "contrast": lambda: of_kind(0),  # 12 rows by 4: two epochs
+    "sft": lambda: of_kind(1),
+    "grpo": lambda: grpo("data.rows=6"),  # 6 rows, 2 in a step: two epochs, whose order is drawn from one generator
+    "grpo, counts pending": lambda: grpo("train.logging_steps=3"),
+    "ppo": lambda: grpo("kind=ppo", "train.learning_rate=1e-3", "ppo.critic_learning_rate=1e-2"),
+    "rloo": lambda: grpo("kind=rloo"),
+    "lora": lambda: grpo("model.lora.r=4", "model.lora.dropout=0.1"),
+    "resampled": lambda: grpo("blend.resample=1"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stage_goes_on_bit_for_bit(kind: str, start: Path, tmp_path: Path) -> None:
+    made = KINDS[kind]()
+    committed, logs, whole = run(start, tmp_path / "whole", made)
+    assert committed == [1, 2, 3, 4, 5, 6]
+    step = 4
+    before = run(start, tmp_path / "cut", made, kill=step)
+    assert before[0] == [1, 2, 3, 4]
+    after = run(start, tmp_path / "cut", made, step=step)
+    assert after[0] == [5, 6]
+    seen = [*before[1], *after[1]]
+    assert [one for one in seen if "loss" in one] == [one for one in logs if "loss" in one]
+    assert len([one for one in logs if "loss" in one]) == (2 if "pending" in kind else 6)
+    ours, theirs = after[2].model.state_dict(), whole.model.state_dict()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    if whole.coupling is not None:
+        assert np.array_equal(after[2].coupling.matrix(), whole.coupling.matrix(), equal_nan=True)
+        assert not np.isnan(whole.coupling.matrix()).all()
+        assert without_clocks(after[2].tallies) == without_clocks(whole.tallies)
+        assert after[2].zero_spread == whole.zero_spread
+
+
+def test_it_saves_only_where_new_responses_are_drawn_next(start: Path, tmp_path: Path) -> None:
+    made = grpo("train.steps_per_generation=2", "train.num_iterations=2", "train.per_device_train_batch_size=4")
+    committed, logs, whole = run(start, tmp_path / "whole", made)
+    assert committed == [4]  # a generation serves four steps; the sixth is the stage's end
+    run(start, tmp_path / "cut", made, kill=5)
+    after = run(start, tmp_path / "cut", made, step=4)
+    assert [one for one in after[1] if "loss" in one] == [one for one in logs if "loss" in one][4:]
+    assert all(torch.equal(one, whole.model.state_dict()[name]) for name, one in after[2].model.state_dict().items())
+
+
+def test_a_stage_that_was_saved_at_its_end_trains_no_step_more(start: Path, tmp_path: Path) -> None:
+    made = grpo("train.max_steps=2")
+    *_, whole = run(start, tmp_path, made)
+    committed, logs, after = run(start, tmp_path, made, step=2)
+    assert (committed, logs) == ([], [])
+    assert all(torch.equal(one, whole.model.state_dict()[name]) for name, one in after.model.state_dict().items())
+    assert without_clocks(after.tallies) == without_clocks(whole.tallies)
+
+
+@pytest.mark.parametrize("option", ["train.save_only_model=true", "train.sync_ref_model=true"])
+def test_a_checkpoint_that_lacks_something_does_not_count(option: str, start: Path, tmp_path: Path) -> None:
+    more = ("train.beta=0.1", "train.ref_model_sync_steps=1") if "ref" in option else ()
+    committed, _, _ = run(start, tmp_path, grpo("train.max_steps=2", option, *more))
+    assert committed == []
+    assert (tmp_path / "checkpoint-2").is_dir()
+
+
+def test_old_checkpoints_go_once_the_new_one_counts(start: Path, tmp_path: Path) -> None:
+    made = grpo("train.max_steps=3", "train.save_total_limit=1")
+    seen: list[list[str]] = []
+    recipe, stage = made
+    stage = stage.model_copy(update={"train": {**stage.train, "save_strategy": "steps", "save_steps": 1}})
+    model, processor = load_model(start, stage.model)
+
+    def commit(step: int) -> None:
+        seen.append(sorted(one.name for one in tmp_path.glob("checkpoint-*")))
+
+    args, rows = stage_config(recipe, stage, tmp_path), load_rows(stage.data, 0, recipe.tags)
+    train_stage(recipe, stage, args, model, processor, rows, [], Checkpoints(tmp_path, Stop(), commit))
+    assert seen == [["checkpoint-1"], ["checkpoint-1", "checkpoint-2"], ["checkpoint-2", "checkpoint-3"]]
+    assert [one.name for one in tmp_path.glob("checkpoint-*")] == ["checkpoint-3"]
+
+
+def test_what_a_kill_cut_off_is_swept_away(tmp_path: Path) -> None:
+    for name in ("checkpoint-2", "checkpoint-4", "checkpoint-4.old", "checkpoints"):
+        (tmp_path / name).mkdir()
+    Checkpoints(tmp_path, Stop(), print, 2).sweep()
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["checkpoint-2", "checkpoint-4.old", "checkpoints"]
+
+
+# --- whole runs ----------------------------------------------------------------------------------------------------------
+
+LONGER = (*SHORT, "train.save_strategy=steps", "train.save_steps=1", "stages.reason.train.max_steps=6")
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def begun(folder: Path, *more: str, environment: dict[str, str] | None = None) -> subprocess.Popen:
+    command = [sys.executable, "-m", "rlperc", "train", str(QUICKSTART), *LONGER, f"output={folder}", *more]
+    return subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **(environment or {})}
+    )
+
+
+def until(process: subprocess.Popen, folder: Path, stage: str, step: int) -> None:
+    """Wait until a step of a stage stands in the metrics."""
+    limit = time.monotonic() + 300
+    while process.poll() is None and time.monotonic() < limit:
+        if (folder / "metrics.jsonl").exists():
+            for line in (folder / "metrics.jsonl").read_text().splitlines():
+                if line.startswith("{") and line.endswith("}"):
+                    entry = json.loads(line)
+                    if entry.get("stage") == stage and entry.get("step") == step:
+                        return
+        time.sleep(0.02)
+    raise AssertionError(f"it never came to step {step} of {stage}")
+
+
+def same_run(left: Path, right: Path) -> None:
+    assert [without_clocks(one) for one in lines(left)] == [without_clocks(one) for one in lines(right)]
+    ours, theirs = (without_clocks(json.loads((one / "summary.json").read_text())) for one in (left, right))
+    assert ours == theirs
+    assert ours["status"] == "done"
+    weights = [load_file(one / "model" / "model.safetensors") for one in (left, right)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[1])
+    tables = [sorted((one / "stages" / "reason" / "completions").glob("*.parquet")) for one in (left, right)]
+    assert [one.name for one in tables[0]] == [one.name for one in tables[1]]
+    for one, other in zip(*tables, strict=True):
+        assert pyarrow.parquet.read_table(one).equals(pyarrow.parquet.read_table(other))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    ended = rlperc("train", str(QUICKSTART), *LONGER, f"output={folder}")
+    assert ended.returncode == 0, ended.stderr
+    return folder
+
+
+def test_killed_twice_and_resumed(whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "killed"
+    for stage, step in (("warm", 2), ("reason", 3)):
+        process = begun(folder, "--resume")
+        until(process, folder, stage, step)
+        process.kill()
+        process.communicate()
+    assert json.loads((folder / "summary.json").read_text())["status"] == "running"
+    # A kill in the middle of a write leaves such things behind.
+    at = json.loads((folder / "progress.json").read_text())["checkpoint"]["step"]
+    (folder / "stages" / "reason" / f"checkpoint-{at + 1}").mkdir(exist_ok=True)
+    with (folder / "metrics.jsonl").open("a") as metrics:
+        metrics.write('{"kind": "train", "st')
+    process = begun(folder, "--resume")
+    said, _ = process.communicate()
+    assert process.returncode == 0, said
+    assert f"going on after {at} steps of reason" in said
+    same_run(folder, whole)
+
+
+def test_sigterm_saves_and_exits_with_143(whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "stopped"
+    options = ("stages.reason.train.save_steps=100",)
+    process = begun(folder, *options)
+    until(process, folder, "reason", 2)
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate()
+    assert process.returncode == TERMINATED, said
+    assert "Traceback" not in said
+    progress = json.loads((folder / "progress.json").read_text())
+    assert progress["checkpoint"]["step"] >= 2  # no checkpoint was due
+    assert json.loads((folder / "summary.json").read_text())["status"] == "terminated"
+    assert (folder / "report.html").exists()
+    process = begun(folder, *options, "--resume")
+    said, _ = process.communicate()
+    assert process.returncode == 0, said
+    same_run(folder, whole)
+
+
+def test_a_run_that_is_done_stays_as_it_is(whole: Path) -> None:
+    before, weights = lines(whole), (whole / "model" / "model.safetensors").stat().st_mtime_ns
+    again = rlperc("train", str(whole / "recipe.yaml"), "--resume")
+    assert again.returncode == 0, again.stderr
+    assert lines(whole) == before
+    assert (whole / "model" / "model.safetensors").stat().st_mtime_ns == weights
+
+
+def test_another_recipe_is_another_run(whole: Path) -> None:
+    ended = rlperc("train", str(QUICKSTART), *LONGER, f"output={whole}", "stages.reason.train.max_steps=9", "--resume")
+    assert ended.returncode == 2
+    assert "stages.reason.train.max_steps: 9" in ended.stderr
+    assert "that run was begun with 6" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_another_number_of_processes_is_another_run(tmp_path: Path) -> None:
+    recipe = load_recipe(QUICKSTART)
+    folder = RunFolder(tmp_path)
+    from rlperc.recipe.load import dump_recipe
+
+    folder.write(folder.recipe, dump_recipe(recipe))
+    with pytest.raises(RecipeError, match=r"with 2 processes[\s\S]*begun with 4"):
+        check_same(recipe, 2, folder, Progress(4))
+    check_same(recipe, 4, folder, Progress(4))
+
+
+def test_progress_counts_what_lies_there(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    assert read_progress(folder) is None
+    folder.log("train", step=1)
+    progress = Progress(2, ["start"], Checkpoint("see", 3, 1.5))
+    progress.save(folder, {"eval": {}})
+    folder.log("train", step=2)
+    found = read_progress(folder)
+    assert found == progress
+    folder.rewind(found.metrics)
+    assert [one["step"] for one in folder.read_metrics("train")] == [1]
+
+
+# --- disks ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_full_disk_is_said_and_the_last_checkpoint_is_whole(whole: Path, tmp_path: Path) -> None:
+    """A limit on the size of files stands in for the disk: the same calls fail, with another number."""
+    folder = tmp_path / "full"
+    options = ("stages.reason.train.save_steps=2",)
+    process = begun(folder, *options)
+    until(process, folder, "reason", 3)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (200_000, 200_000))
+    said, _ = process.communicate()
+    assert process.returncode == 2, said
+    assert "Traceback" not in said
+    assert "writing into" in said
+    assert "--resume" in said
+    assert json.loads((folder / "progress.json").read_text())["checkpoint"]["step"] in (2, 4)
+    process = begun(folder, *options, "--resume")
+    said, _ = process.communicate()
+    assert process.returncode == 0, said
+    same_run(folder, whole)
+
+
+def test_what_a_disk_refuses(tmp_path: Path) -> None:
+    full = OSError(28, "No space left on device"), RuntimeError("[enforce fail at inline_container.cc:603] . unexpected pos")
+    for error in full:
+        with pytest.raises(FolderError, match="GiB are free"), writing(tmp_path / "not" / "there"):
+            raise error
+    for error in (FileNotFoundError(2, "No such file"), RuntimeError("CUDA out of memory")):
+        with pytest.raises(type(error)), writing(tmp_path):
+            raise error
