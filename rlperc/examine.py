@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rlperc.errors import DataError
 from rlperc.evaluate.accuracy import Judged, Measures, measure
 from rlperc.recipe.rewards import answer_use, handling, perception_use
 from rlperc.recipe.schema import Data, Evaluate, Recipe
@@ -56,5 +57,9 @@ def judged_lines(judged: Sequence[Judged]) -> str:
 
 
 def read_judged(file: Path) -> list[Judged]:
-    """Read it again."""
-    return [Judged(**json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines()]
+    """Read it again. Raises DataError."""
+    try:
+        # Not by `splitlines`: what a model writes holds other ends of lines.
+        return [Judged(**json.loads(line)) for line in file.read_text(encoding="utf-8").split("\n")[:-1]]
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"what {file} measured", f"it cannot be read: {error}", "--move-aside to begin anew") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from rlperc.examine import Exam, Examiner, judged_lines, read_judged
 from rlperc.process import in_first, peak_memory, quiet, release, versions
 from rlperc.recipe.check import check_recipe
 from rlperc.recipe.environment import check_versions
-from rlperc.recipe.folder import RunFolder, writing
+from rlperc.recipe.folder import RunFolder, to_disk, writing
 from rlperc.recipe.load import dump_recipe
 from rlperc.recipe.progress import Checkpoint, Progress, check_same, read_progress
 from rlperc.recipe.schema import RL_KINDS, Recipe, Stage
@@ -35,6 +35,7 @@ from rlperc.train.sharding import after_configs, as_configured, before_configs
 from rlperc.train.stages import check_rows, stage_config, train_stage
 from rlperc.train.start import make_start, start_source
 from rlperc.train.stop import Stop
+from rlperc.train.supervise import unanswered
 from rlperc.train.trained import whole_model
 
 Say = Callable[[str], None]
@@ -69,13 +70,13 @@ def run_recipe(recipe: Recipe, move_aside: bool = False, resume: bool = False, s
         after_configs()
     state = PartialState(cpu=not torch.cuda.is_available())
     folder = RunFolder(recipe.output, writes=state.is_main_process)
-    stop = Stop()
-    with stop.listening():
+    with (stop := Stop()).listening():
         in_first(state, lambda: folder.claim(move_aside, resume))
-        run = Run(recipe, folder, state, stop, say if state.is_main_process else _silent)
+        run = Run(recipe, folder, state, stop, say if state.is_main_process else lambda _: None)
         with run.recorded():
             run.go(configs)
         state.wait_for_everyone()
+    folder.release()
     if distributed.is_initialized():
         distributed.destroy_process_group()
     return folder
@@ -126,10 +127,15 @@ class Run:
 
     def go(self, configs: list[Any]) -> None:
         """Measure and train: all parts that are not done yet."""
+        for warning in unanswered(stage.rollout for stage in self.recipe.stages if stage.kind in RL_KINDS):
+            self.say(warning)
         for name, part in self._parts(configs):
-            if name not in self.progress.done:
-                # Whatever ran before in this process, or did not: each part draws from its own beginning.
-                set_seed(self.recipe.seed)
+            if name in self.progress.done:
+                continue
+            self.stop.end_if_asked()
+            # Whatever ran before in this process, or did not: each part draws from its own beginning.
+            set_seed(self.recipe.seed)
+            with self.stop.saves_first() if name.startswith("stage ") else nullcontext(), writing(self.folder.path):
                 part()
                 self.progress.done.append(name)
                 self.progress.checkpoint = None
@@ -155,6 +161,7 @@ class Run:
     @contextmanager
     def recorded(self) -> Iterator[None]:
         """Write the folder's own files, and the summary whichever way the run ends."""
+        self.progress.save(self.folder, self.summary)
         self.folder.write(self.folder.recipe, dump_recipe(self.recipe))
         self.folder.write_json(self.folder.versions, versions())
         self._save()
@@ -201,8 +208,8 @@ class Run:
             trained = train_stage(self.recipe, stage, config, model, processor, rows, callbacks, checkpoints)
         target = self.folder.model if stage is self.recipe.stages[-1] else self.folder.stage(stage.name) / "model"
         if self.folder.writes:
-            with writing(target):
-                save_model(whole_model(trained, source, stage.model), processor, target)
+            save_model(whole_model(trained, source, stage.model), processor, target)
+            to_disk(target)
         coupling, tallies, zero_spread, parity = trained.coupling, trained.tallies, trained.zero_spread, trained.parity
         del model, trained
         release()
@@ -291,7 +298,3 @@ class Run:
         peak = max(self.summary["peak_memory_mib"], peak_memory())
         self.summary |= {"seconds": time.monotonic() - self.began, "peak_memory_mib": peak}
         self.folder.write_json(self.folder.summary, self.summary)
-
-
-def _silent(_: str) -> None:
-    """What the other processes say."""

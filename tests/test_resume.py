@@ -1,13 +1,8 @@
 """A run that was killed goes on as if nothing had happened."""
 
 import json
-import os
 import resource
 import signal
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,12 +11,14 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 import torch
-from launch import QUICKSTART, ROOT, SHORT, rlperc
+from launch import PAID, QUICKSTART, SHORT, Begun, rlperc
 from safetensors.torch import load_file
 from trainers import reason_stage, tiny_model
 from transformers import TrainerCallback
 
-from rlperc.errors import FolderError, RecipeError
+from rlperc.errors import DataError, FolderError, RecipeError
+from rlperc.evaluate.accuracy import Judged
+from rlperc.examine import judged_lines, read_judged
 from rlperc.recipe.folder import RunFolder, writing
 from rlperc.recipe.load import load_recipe
 from rlperc.recipe.progress import Checkpoint, Progress, check_same, read_progress
@@ -32,7 +29,7 @@ from rlperc.train.models import load_model
 from rlperc.train.stages import stage_config, train_stage
 from rlperc.train.stop import TERMINATED, Stop
 
-SAVING = ("save_strategy=steps", "save_steps=1")
+NEVER = "train.save_strategy='no'"
 CLOCKS = ("seconds", "time", "per_second", "memory", "train_loss")
 
 
@@ -48,8 +45,8 @@ class Killed(Exception):
 class Watch(TrainerCallback):
     """Keeps what is logged, and kills after a step."""
 
-    def __init__(self, at: int | None) -> None:
-        self.at, self.logs = at, []
+    def __init__(self, at: int | None, stops: int | None, stop: Stop) -> None:
+        self.at, self.stops, self.stop, self.logs = at, stops, stop, []
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **_: Any) -> None:
         self.logs.append({"step": state.global_step, **without_clocks(logs or {})})
@@ -57,6 +54,7 @@ class Watch(TrainerCallback):
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step == self.at:
             raise Killed
+        self.stop.asked |= state.global_step == self.stops
 
 
 def without_clocks(value: Any) -> Any:
@@ -66,50 +64,33 @@ def without_clocks(value: Any) -> Any:
     return [without_clocks(one) for one in value] if isinstance(value, list) else value
 
 
-# A model with random weights earns nothing from the collection.
-REWARDS = '''"""Test rewards."""
-from rlperc import Completion, reward
-
-@reward(range=(0.0, 1.0), credits="outcome", bounded=True)
-def early(completion: Completion) -> float:
-    return min(1.0, completion.text.count("1") / 4)
-
-@reward(range=(0.0, 1.0), credits="perception", bounded=True)
-def late(completion: Completion) -> float:
-    return min(1.0, len(set(completion.text)) / 16)
-'''
-
-
 def grpo(*options: str) -> tuple[Recipe, Stage]:
-    file = Path(tempfile.mkdtemp()) / "paid.py"
-    file.write_text(REWARDS)
-    rewards = f"rewards=[{{use: '{file}:early'}}, {{use: '{file}:late'}}, {{use: format_tags, weight: 0}}]"
-    return reason_stage(
-        *(f"stages.reason.{option}" for option in ("train.max_steps=6", "train.learning_rate=1e-3", rewards, *options))
-    )
+    options = ("train.max_steps=6", "train.learning_rate=1e-3", "train.save_strategy=steps", PAID, *options)
+    return reason_stage(*(f"stages.reason.{option}" for option in options))
 
 
 def of_kind(index: int) -> tuple[Recipe, Stage]:
-    train = ("max_steps=6", "per_device_train_batch_size=4", "learning_rate=1e-3")
+    train = ("max_steps=6", "per_device_train_batch_size=4", "learning_rate=1e-3", "save_strategy=steps")
     name = ("see", "warm")[index]
     options = [f"stages.{name}.train.{option}" for option in train] + [f"stages.{name}.data.rows=12"]
     recipe = load_recipe(QUICKSTART, *options)
     return recipe, recipe.stages[index]
 
 
-def run(start: Path, folder: Path, made: tuple[Recipe, Stage], kill: int | None = None, step: int | None = None) -> Any:
-    """Train a stage, until it is killed before the step after `kill`; from the checkpoint at `step`."""
+def run(start: Path, folder: Path, made: Any, kill: int | None = None, step: int | None = None, stop: int | None = None) -> Any:
+    """Train a stage, until it is killed before the step after `kill`, or told to stop there; from the checkpoint at `step`."""
     recipe, stage = made
-    stage = stage.model_copy(update={"train": {**stage.train, "save_strategy": "steps", "save_steps": 1}})
+    stage = stage.model_copy(update={"train": {"save_steps": 1, **stage.train}})
     model, processor = load_model(start, stage.model)
-    watch, committed = Watch(kill), []
-    checkpoints = Checkpoints(folder, Stop(), committed.append, step)
+    stopping = Stop()
+    watch, committed = Watch(kill, stop, stopping), []
+    checkpoints = Checkpoints(folder, stopping, committed.append, step)
     checkpoints.sweep()
     args, rows = stage_config(recipe, stage, folder), load_rows(stage.data, 0, recipe.tags)
     torch.manual_seed(recipe.seed)
     try:
         trained = train_stage(recipe, stage, args, model, processor, rows, [watch], checkpoints)
-    except Killed:
+    except (Killed, SystemExit):
         return committed, watch.logs, None
     return committed, watch.logs, trained
 
@@ -163,7 +144,8 @@ def test_a_stage_that_was_saved_at_its_end_trains_no_step_more(start: Path, tmp_
     made = grpo("train.max_steps=2")
     *_, whole = run(start, tmp_path, made)
     committed, logs, after = run(start, tmp_path, made, step=2)
-    assert (committed, logs) == ([], [])
+    assert committed == []
+    assert [one["step"] for one in logs] == [2]  # what transformers says at the end
     assert all(torch.equal(one, whole.model.state_dict()[name]) for name, one in after.model.state_dict().items())
     assert without_clocks(after.tallies) == without_clocks(whole.tallies)
 
@@ -193,10 +175,59 @@ def test_old_checkpoints_go_once_the_new_one_counts(start: Path, tmp_path: Path)
 
 
 def test_what_a_kill_cut_off_is_swept_away(tmp_path: Path) -> None:
-    for name in ("checkpoint-2", "checkpoint-4", "checkpoint-4.old", "checkpoints"):
+    for name in ("checkpoint-1", "checkpoint-2", "checkpoint-10", "checkpoint-4.old", "checkpoints"):
         (tmp_path / name).mkdir()
     Checkpoints(tmp_path, Stop(), print, 2).sweep()
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["checkpoint-2", "checkpoint-4.old", "checkpoints"]
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["checkpoint-1", "checkpoint-2", "checkpoint-4.old", "checkpoints"]
+    Checkpoints(tmp_path, Stop(), print).sweep()
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["checkpoint-4.old", "checkpoints"]
+
+
+def test_told_to_stop_it_saves_though_nothing_is_due(start: Path, tmp_path: Path) -> None:
+    made = grpo(NEVER)
+    committed, _, trained = run(start, tmp_path, made, stop=2)
+    assert (committed, trained) == ([3], None)
+    assert run(start, tmp_path, made, step=3)[2] is not None
+
+
+def test_told_to_stop_it_waits_for_the_end_of_a_generation(start: Path, tmp_path: Path) -> None:
+    committed, _, trained = run(start, tmp_path, grpo(NEVER, "train.num_iterations=2"), stop=2)
+    assert (committed, trained) == ([4], None)
+
+
+def test_told_to_stop_in_the_last_step_it_ends_the_stage(start: Path, tmp_path: Path) -> None:
+    options = (NEVER, "train.num_iterations=2", "train.max_steps=3")
+    committed, _, trained = run(start, tmp_path, grpo(*options), stop=2)
+    assert committed == []
+    assert trained is not None
+
+
+def test_at_the_end_of_an_epoch_it_saves_once(start: Path, tmp_path: Path) -> None:
+    made = grpo("train.save_strategy=epoch", "data.rows=6")
+    committed, _, _ = run(start, tmp_path / "whole", made)
+    assert committed == [3, 6]
+    committed, _, _ = run(start, tmp_path / "stopped", made, stop=2)
+    assert committed == [3]
+
+
+def test_sigterm_outside_of_a_stage_ends_at_once() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    stop = Stop()
+    with stop.listening(), pytest.raises(SystemExit) as ended:
+        signal.raise_signal(signal.SIGTERM)
+    assert ended.value.code == TERMINATED == 143
+    saved = []
+
+    def save() -> None:
+        with stop.listening(), stop.saves_first():
+            for _ in range(2):  # a launcher passes on what the scheduler has sent already
+                signal.raise_signal(signal.SIGTERM)
+            saved.append(True)
+
+    with pytest.raises(SystemExit):
+        save()
+    assert saved
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 # --- whole runs ----------------------------------------------------------------------------------------------------------
@@ -206,27 +237,6 @@ LONGER = (*SHORT, "train.save_strategy=steps", "train.save_steps=1", "stages.rea
 
 def lines(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
-def begun(folder: Path, *more: str, environment: dict[str, str] | None = None) -> subprocess.Popen:
-    command = [sys.executable, "-m", "rlperc", "train", str(QUICKSTART), *LONGER, f"output={folder}", *more]
-    return subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **(environment or {})}
-    )
-
-
-def until(process: subprocess.Popen, folder: Path, stage: str, step: int) -> None:
-    """Wait until a step of a stage stands in the metrics."""
-    limit = time.monotonic() + 300
-    while process.poll() is None and time.monotonic() < limit:
-        if (folder / "metrics.jsonl").exists():
-            for line in (folder / "metrics.jsonl").read_text().splitlines():
-                if line.startswith("{") and line.endswith("}"):
-                    entry = json.loads(line)
-                    if entry.get("stage") == stage and entry.get("step") == step:
-                        return
-        time.sleep(0.02)
-    raise AssertionError(f"it never came to step {step} of {stage}")
 
 
 def same_run(left: Path, right: Path) -> None:
@@ -253,19 +263,19 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_killed_twice_and_resumed(whole: Path, tmp_path: Path) -> None:
     folder = tmp_path / "killed"
     for stage, step in (("warm", 2), ("reason", 3)):
-        process = begun(folder, "--resume")
-        until(process, folder, stage, step)
-        process.kill()
-        process.communicate()
+        run = Begun(folder, *LONGER, "--resume")
+        run.until(stage, step)
+        run.process.kill()
+        run.end()
     assert json.loads((folder / "summary.json").read_text())["status"] == "running"
     # A kill in the middle of a write leaves such things behind.
     at = json.loads((folder / "progress.json").read_text())["checkpoint"]["step"]
     (folder / "stages" / "reason" / f"checkpoint-{at + 1}").mkdir(exist_ok=True)
     with (folder / "metrics.jsonl").open("a") as metrics:
         metrics.write('{"kind": "train", "st')
-    process = begun(folder, "--resume")
-    said, _ = process.communicate()
-    assert process.returncode == 0, said
+    run = Begun(folder, *LONGER, "--resume")
+    code, said = run.end()
+    assert code == 0, said
     assert f"going on after {at} steps of reason" in said
     same_run(folder, whole)
 
@@ -273,19 +283,20 @@ def test_killed_twice_and_resumed(whole: Path, tmp_path: Path) -> None:
 def test_sigterm_saves_and_exits_with_143(whole: Path, tmp_path: Path) -> None:
     folder = tmp_path / "stopped"
     options = ("stages.reason.train.save_steps=100",)
-    process = begun(folder, *options)
-    until(process, folder, "reason", 2)
-    process.send_signal(signal.SIGTERM)
-    said, _ = process.communicate()
-    assert process.returncode == TERMINATED, said
+    run = Begun(folder, *LONGER, *options)
+    run.until("reason", 2)
+    run.process.send_signal(signal.SIGTERM)
+    code, said = run.end()
+    assert code == TERMINATED, said
     assert "Traceback" not in said
     progress = json.loads((folder / "progress.json").read_text())
     assert progress["checkpoint"]["step"] >= 2  # no checkpoint was due
     assert json.loads((folder / "summary.json").read_text())["status"] == "terminated"
     assert (folder / "report.html").exists()
-    process = begun(folder, *options, "--resume")
-    said, _ = process.communicate()
-    assert process.returncode == 0, said
+    run = Begun(folder, *LONGER, *options, "--resume")
+    code, said = run.end()
+    assert code == 0, said
+    assert "going on after" in said
     same_run(folder, whole)
 
 
@@ -303,6 +314,41 @@ def test_another_recipe_is_another_run(whole: Path) -> None:
     assert "stages.reason.train.max_steps: 9" in ended.stderr
     assert "that run was begun with 6" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_a_run_of_which_nothing_is_known_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("name: old")
+    (tmp_path / "metrics.jsonl").write_text("{}")
+    ended = rlperc("train", str(QUICKSTART), *LONGER, f"output={tmp_path}", "--resume")
+    assert ended.returncode == 2
+    assert "no progress.json" in ended.stderr
+    assert (tmp_path / "metrics.jsonl").read_text() == "{}"
+
+
+def test_only_one_process_trains_in_a_folder(tmp_path: Path) -> None:
+    first, second = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "run")
+    first.claim(move_aside=False)
+    first.write(first.progress, "{}")
+    for options in ({"resume": True, "move_aside": False}, {"move_aside": True}):
+        with pytest.raises(RecipeError, match="another process is training there"):
+            second.claim(**options)
+    first.release()
+    second.claim(move_aside=False, resume=True)
+
+
+def test_what_a_kill_in_the_first_write_leaves_is_no_run(tmp_path: Path) -> None:
+    (tmp_path / "progress.json.part").write_text("{")
+    (tmp_path / "run.lock").touch()
+    RunFolder(tmp_path).claim(move_aside=False)
+
+
+def test_what_was_measured_is_read_again(tmp_path: Path) -> None:
+    judged = [Judged(0, "one\u2028line\x85of\ntext", 1.0, None, 0.5), Judged(1, "", None, None, None)]
+    (tmp_path / "before.jsonl").write_text(judged_lines(judged), encoding="utf-8")
+    assert read_judged(tmp_path / "before.jsonl") == judged
+    (tmp_path / "before.jsonl").write_text('{"index": 0, "respon\n')
+    with pytest.raises(DataError, match="cannot be read"):
+        read_judged(tmp_path / "before.jsonl")
 
 
 def test_another_number_of_processes_is_another_run(tmp_path: Path) -> None:
@@ -336,26 +382,29 @@ def test_a_full_disk_is_said_and_the_last_checkpoint_is_whole(whole: Path, tmp_p
     """A limit on the size of files stands in for the disk: the same calls fail, with another number."""
     folder = tmp_path / "full"
     options = ("stages.reason.train.save_steps=2",)
-    process = begun(folder, *options)
-    until(process, folder, "reason", 3)
-    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (200_000, 200_000))
-    said, _ = process.communicate()
-    assert process.returncode == 2, said
+    run = Begun(folder, *LONGER, *options)
+    run.until("reason", 3)
+    resource.prlimit(run.process.pid, resource.RLIMIT_FSIZE, (200_000, 200_000))
+    code, said = run.end()
+    assert code == 2, said
     assert "Traceback" not in said
     assert "writing into" in said
     assert "--resume" in said
     assert json.loads((folder / "progress.json").read_text())["checkpoint"]["step"] in (2, 4)
-    process = begun(folder, *options, "--resume")
-    said, _ = process.communicate()
-    assert process.returncode == 0, said
+    run = Begun(folder, *LONGER, *options, "--resume")
+    code, said = run.end()
+    assert code == 0, said
+    assert "going on after" in said
     same_run(folder, whole)
 
 
 def test_what_a_disk_refuses(tmp_path: Path) -> None:
-    full = OSError(28, "No space left on device"), RuntimeError("[enforce fail at inline_container.cc:603] . unexpected pos")
-    for error in full:
-        with pytest.raises(FolderError, match="GiB are free"), writing(tmp_path / "not" / "there"):
+    denied = PermissionError(13, "Permission denied", str(tmp_path / "checkpoint-1" / "model.safetensors"))
+    torn = RuntimeError("[enforce fail at inline_container.cc:603] . unexpected pos")
+    for error in (OSError(28, "No space left on device"), denied, torn):
+        with pytest.raises(FolderError, match="GiB are free"), writing(tmp_path):
             raise error
-    for error in (FileNotFoundError(2, "No such file"), RuntimeError("CUDA out of memory")):
+    elsewhere = PermissionError(13, "Permission denied", "/data/images/7.png")
+    for error in (FileNotFoundError(2, "No such file"), RuntimeError("CUDA out of memory"), elsewhere):
         with pytest.raises(type(error)), writing(tmp_path):
             raise error

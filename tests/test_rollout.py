@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from launch import QUICKSTART, rlperc
@@ -93,6 +94,20 @@ def test_check_notes_what_it_cannot_know(capsys: pytest.CaptureFixture) -> None:
     said = capsys.readouterr().out
     assert "not checked, because vllm is not installed here" in said
     assert "nothing watches vLLM's log-probabilities" in said
+
+
+def test_check_knows_a_context_that_responses_fill(capsys: pytest.CaptureFixture) -> None:
+    assert main(["check", str(QUICKSTART), "rollout.engine=vllm", "rollout.vllm.max_model_len=64"]) == 2  # as long as a response
+    assert "max_completion_length is 64" in capsys.readouterr().err
+    assert main(["check", str(QUICKSTART), "rollout.engine=vllm", "rollout.vllm.max_model_len=65"]) == 0
+
+
+def test_check_notes_a_vllm_that_nothing_draws_from(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    recipe = yaml.safe_load(QUICKSTART.read_text())
+    recipe["stages"] = recipe["stages"][:2]
+    (tmp_path / "sft.yaml").write_text(yaml.safe_dump(recipe))
+    assert main(["check", str(tmp_path / "sft.yaml"), "rollout.engine=vllm", "evaluate.answer=answer_number"]) == 0
+    assert "vLLM is not used" in capsys.readouterr().out
 
 
 def test_parity_wants_a_stage_on_vllm() -> None:

@@ -19,9 +19,10 @@ from launch import QUICKSTART, rlperc
 
 from rlperc.errors import RecipeError
 from rlperc.recipe.load import load_recipe
+from rlperc.recipe.rollout import Rollout
 from rlperc.recipe.schema import Recipe
 from rlperc.train.serve import flags, prepare, server_stage
-from rlperc.train.supervise import Server, ServerDied, check_port, is_loopback, supervise
+from rlperc.train.supervise import Server, ServerDied, check_port, is_loopback, supervise, unanswered
 
 # Answers /health; what else it does is said by the words after the port. Its child is what vLLM's engine is to vLLM.
 STAND_IN = """
@@ -225,6 +226,31 @@ def test_a_server_that_lived_long_starts_the_count_anew(tmp_path: Path, url: str
     with pytest.raises(InterruptedError):
         supervise(_server(stand_in("quick"), url, tmp_path), "ready", say, quick_s=0)
     assert all("(1 of at most 3 times in a row)" in text for text in said if text != "ready")
+
+
+def test_a_server_that_starts_again_compiles_anew(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was being compiled when it was killed is cut off, and would end the next one."""
+    began = []
+
+    def once(server: Server, ready: Callable[[], None]) -> tuple[str, float]:
+        began.append(server.environment.get("TORCHINDUCTOR_CACHE_DIR"))
+        return "it died", 0.0
+
+    monkeypatch.setattr("rlperc.train.supervise._serve_once", once)
+    with pytest.raises(ServerDied):
+        supervise(_server(["not started"], url, tmp_path), "ready", lambda text: None)
+    assert began[0] is None
+    assert len({*began}) == 4
+
+
+def test_training_says_first_that_a_server_is_missing(url: str, tmp_path: Path, stand_in: Callable[..., list[str]]) -> None:
+    on_server = Rollout(engine="vllm", mode="server", url=url, wait_s=20)
+    assert len(unanswered([on_server, on_server, Rollout()])) == 1
+    assert f"no vLLM server answers at {url} yet" in unanswered([on_server])[0]
+    with _serving(tmp_path, url, stand_in("engine")) as process:
+        process.stdout.readline()
+        assert unanswered([on_server]) == []
+        process.terminate()
 
 
 def test_a_killed_server_comes_back_and_sigterm_ends_it(tmp_path: Path, url: str, stand_in: Callable[..., list[str]]) -> None:

@@ -30,7 +30,9 @@ def write_samples(folder: RunFolder, rows: Dataset, judged: Mapping[str, list[Ju
                 folder.samples.mkdir(parents=True, exist_ok=True)
                 small = image.convert("RGB")
                 small.thumbnail((MAX_PIXELS, MAX_PIXELS))
-                small.save(target)
+                part = target.with_suffix(".part")
+                small.save(part, format="PNG")
+                part.replace(target)
         samples.append(
             {
                 "images": [f"{folder.samples.name}/{file}" for file in files],

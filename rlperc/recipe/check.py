@@ -44,6 +44,8 @@ def check_recipe(recipe: Recipe) -> list[str]:
             notes += _check_rewards(loaded, row, recipe, stage)
         elif row is not None:
             _check_supervised(stage, row)
+    if any(stage.rollout.engine == "vllm" for stage in recipe.stages) and "vllm" not in recipe.extras:
+        notes.append("rollout: no stage of this recipe draws responses, so that vLLM is not used")
     if recipe.evaluate is not None:
         notes += _check_evaluate(recipe, recipe.evaluate)
     return list(dict.fromkeys(notes))

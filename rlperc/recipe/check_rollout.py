@@ -47,6 +47,7 @@ def check_rollout(stage: Stage) -> list[str]:
         if known is not None and not fits(value, known[option]):
             raise RecipeError(f"'{where}.{option}: {value}'", f"vLLM takes {known[option]} there", "such a value, text in quotes")
     _check_parallel(stage, where)
+    _check_room(stage, where)
     if rollout.on_server and rollout.vllm.get("enable_sleep_mode"):
         raise RecipeError(
             f"'{where}.enable_sleep_mode'",
@@ -57,6 +58,17 @@ def check_rollout(stage: Stage) -> list[str]:
     if stage.kind != "rloo" and stage.train.get("vllm_importance_sampling_correction") is False:
         notes.append(f"stages.{stage.name}: without vllm_importance_sampling_correction nothing watches vLLM's log-probabilities")
     return notes
+
+
+def _check_room(stage: Stage, where: str) -> None:
+    """Refuse a context that responses alone would fill; how long prompts are is known once the model has loaded."""
+    room, wanted = stage.rollout.vllm.get("max_model_len"), stage.train.get("max_completion_length")
+    if isinstance(room, int) and isinstance(wanted, int) and 0 < room <= wanted:
+        raise RecipeError(
+            f"'{where}.max_model_len: {room}'",
+            f"it holds a prompt and its response, and max_completion_length is {wanted}",
+            f"max_model_len: {wanted} and the tokens of the longest prompt, or more",
+        )
 
 
 def _near(option: str, known: dict[str, str]) -> str:

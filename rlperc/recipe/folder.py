@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from rlperc.errors import DataError, FolderError, RecipeError, UserError
+from rlperc.errors import DataError, FolderError, RecipeError
 
-_REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
-# torch's and safetensors' own words for them.
-_WORDS = ("inline_container", "os error")
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EIO}
 
 
 @contextmanager
@@ -24,8 +24,7 @@ def writing(place: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        refused = error.errno in _REFUSALS if isinstance(error, OSError) else any(word in str(error) for word in _WORDS)
-        if isinstance(error, UserError) or not refused:
+        if not _is_refusal(error, place):
             raise
         raise FolderError(
             f"writing into {place}",
@@ -33,6 +32,25 @@ def writing(place: Path) -> Iterator[None]:
             "free some room (train: {save_total_limit: 2} keeps fewer checkpoints), then the same command with --resume: "
             "what progress.json names is whole",
         ) from error
+
+
+def to_disk(folder: Path) -> None:
+    """Wait until a folder's files are on the disk, so that losing power after this loses none of them."""
+    for place in (*folder.rglob("*"), folder):
+        number = os.open(place, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
+
+
+def _is_refusal(error: Exception, place: Path) -> bool:
+    """Whether a disk refused to be written on; data that may not be read is another matter."""
+    if isinstance(error, OSError):
+        inside = str(error.filename or "").startswith(str(place))
+        return error.errno in _FULL or (error.errno in _REFUSED and inside)
+    # What torch and safetensors make of it.
+    return (type(error).__name__ == "SafetensorError" and "os error" in str(error)) or "inline_container" in str(error)
 
 
 def _free(place: Path) -> str:
@@ -52,6 +70,7 @@ class RunFolder:
         self.metrics, self.versions = path / "metrics.jsonl", path / "versions.json"
         self.samples, self.model, self.report = path / "samples", path / "model", path / "report.html"
         self.progress = path / "progress.json"
+        self._held: TextIO | None = None
 
     def stage(self, name: str) -> Path:
         """Where a stage's checkpoints, completions and model lie."""
@@ -65,24 +84,53 @@ class RunFolder:
         """Make the folder; a run that is already there is moved aside, gone on with or kept, never overwritten.
 
         Raises:
-            RecipeError: it holds a run, and neither `move_aside` nor `resume` is true; or something else.
+            RecipeError: it holds a run, and neither `move_aside` nor `resume` is true; or something else; or another process
+                is at it.
         """
         if not self.writes:
             return
         try:
-            if self.path.is_dir() and any(self.path.iterdir()):
+            if self.path.is_dir() and any(one.suffix not in (".part", ".lock") for one in self.path.iterdir()):
+                self._lock()
                 self._make_room(move_aside, resume)
             self.path.mkdir(parents=True, exist_ok=True)
-            (self.path / ".writable").touch()
-            (self.path / ".writable").unlink()
+            self._lock()
         except OSError as error:
             raise RecipeError(f"the output folder {self.path}", str(error), "output=another/folder") from None
 
+    def _lock(self) -> None:
+        """Keep others away until `release`, or until this process ends however it may."""
+        self.release()
+        self._held = (self.path / "run.lock").open("w")
+        try:
+            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RecipeError(
+                f"the output folder {self.path}",
+                "another process is training there",
+                "that one's end first, or output=another/folder",
+            ) from None
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):  # some file systems have no locks
+                raise
+
+    def release(self) -> None:
+        """Let others at it."""
+        if self._held is not None:
+            self._held.close()
+            self._held = None
+
     def _make_room(self, move_aside: bool, resume: bool) -> None:
-        if not (self.recipe.exists() or self.summary.exists()):
+        if not (self.recipe.exists() or self.summary.exists() or self.progress.exists()):
             raise RecipeError(f"the output folder {self.path}", "it holds something that is no run", "output=another/folder")
-        if resume:
+        if resume and self.progress.exists():
             return
+        if resume:
+            raise RecipeError(
+                f"--resume in {self.path}",
+                "the run there has no progress.json, which says what of it is whole",
+                "--move-aside, or output=another/folder",
+            )
         if not move_aside:
             raise RecipeError(
                 f"the output folder {self.path}",
@@ -123,7 +171,7 @@ class RunFolder:
     def rewind(self, size: int) -> None:
         """Take back what was appended to the metrics after their first `size` bytes."""
         if self.writes and self.metrics.exists():
-            os.truncate(self.metrics, size)
+            os.truncate(self.metrics, min(size, self.metrics.stat().st_size))
 
     def read_metrics(self, kind: str) -> list[dict[str, Any]]:
         """All lines of one kind, in order. A last line that was cut off by a kill is left out."""

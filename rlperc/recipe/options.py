@@ -37,6 +37,8 @@ OWNED = {
     "model_init_kwargs": "model: {dtype: …, attn_implementation: …}",
     "remove_unused_columns": "leave it out: the rewards need the columns",
     "eval_strategy": "evaluate: {data: …, curve: {every: …}}",
+    "enable_jit_checkpoint": "leave it out: SIGTERM saves and ends a run, which goes on with --resume",
+    "ignore_data_skip": "leave it out: a run that goes on with --resume goes on at its row",
     "deepspeed": "distributed: zero2, or ./my.json, at the top of the recipe",
     "use_vllm": "rollout: {engine: vllm}",
     "vllm_mode": "rollout: {engine: vllm, mode: …}",

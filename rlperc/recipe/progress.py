@@ -7,6 +7,7 @@ is written again when the run goes on.
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -49,7 +50,11 @@ class Progress:
 
     def save(self, folder: RunFolder, summary: dict[str, Any]) -> None:
         """Make what lies in the folder now count."""
-        self.metrics = folder.metrics.stat().st_size if folder.metrics.exists() else 0
+        self.metrics = 0
+        if folder.writes and folder.metrics.exists():
+            with folder.metrics.open("rb") as lines:
+                os.fsync(lines.fileno())
+                self.metrics = os.fstat(lines.fileno()).st_size
         self.summary = summary
         folder.write_json(folder.progress, asdict(self))
 
@@ -70,8 +75,9 @@ def read_progress(folder: RunFolder) -> Progress | None:
 
 def check_same(recipe: Recipe, processes: int, folder: RunFolder, progress: Progress) -> None:
     """Refuse to go on with another run than the one that was begun. Raises RecipeError."""
-    before = yaml.safe_load(folder.recipe.read_text(encoding="utf-8"))
     now = yaml.safe_load(dump_recipe(recipe))
+    # A kill may have left the one and not yet the other.
+    before = yaml.safe_load(folder.recipe.read_text(encoding="utf-8")) if folder.recipe.exists() else now
     changed = [one for one in _differences(before, now, "") if one[0] != "output"]
     if changed:
         place, old, new = changed[0]

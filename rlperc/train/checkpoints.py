@@ -13,10 +13,9 @@ transformers keeps weights, optimizer, scheduler and random states, and goes on 
 from __future__ import annotations
 
 import json
-import os
 import shutil
+import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,7 +23,8 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl.trainer.utils import RepeatSampler
 
-from rlperc.recipe.folder import writing
+from rlperc.errors import DataError, RewardError
+from rlperc.recipe.folder import to_disk
 from rlperc.recipe.progress import checkpoint_name
 from rlperc.train.stop import Stop
 
@@ -49,20 +49,29 @@ class Checkpoints:
         self.folder, self.stop, self.commit, self.step = folder, stop, commit, step
 
     def train(self, trainer: Any, keeps: Mapping[str, Keeps] | None = None) -> None:
-        """Train, from the checkpoint on if there is one. SIGTERM saves and ends the program.
+        """Train, from the checkpoint on if there is one. SIGTERM saves and ends the program, unless it was the last step.
 
         Raises:
-            FolderError: a checkpoint cannot be written.
+            DataError: the checkpoint cannot be read.
         """
         trainer.add_callback(_Keeper(self, trainer, keeps or {}))
         start = None if self.step is None else str(self.folder / checkpoint_name(self.step))
-        with writing(self.folder), self.stop.saves_first(), suppress(_NothingLeft):
+        try:
             trainer.train(resume_from_checkpoint=start)
+        except _NothingLeft:
+            trainer.log_completions = False  # the table of the last step is there
+            trainer._finalize_training(None, 0, time.time())
+        except (RuntimeError, RewardError):
+            # A signal to all processes ends some before this step is saved: loaders, workers of rewards, other ranks.
+            self.stop.end_if_asked()
+            raise
+        if trainer.state.global_step < trainer.state.max_steps:
+            self.stop.end_if_asked()
 
     def sweep(self) -> None:
-        """Take away what a kill has cut off: every checkpoint but the one to go on from."""
+        """Take away what a kill has cut off: every checkpoint after the one to go on from."""
         for step, folder in self._all():
-            if step != self.step:
+            if self.step is None or step > self.step:
                 shutil.rmtree(folder)
 
     def rotate(self, limit: int | None) -> None:
@@ -87,6 +96,7 @@ class _Keeper(TrainerCallback):
         self.limit, trainer.args.save_total_limit = trainer.args.save_total_limit, None
         self.counts = can_go_on(trainer.args)
         self._owed = False
+        self._saved: int | None = None
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, train_dataloader: Any = None, **_: Any
@@ -95,7 +105,7 @@ class _Keeper(TrainerCallback):
         if self.checkpoints.step is None:
             return
         folder = self.checkpoints.folder / checkpoint_name(self.checkpoints.step)
-        kept = json.loads((folder / self._file).read_text(encoding="utf-8"))
+        kept = self._read(folder / self._file)
         self.trainer._tr_loss.fill_(kept["loss"])
         vars(self.trainer).update(kept["counted"])
         if hasattr(self.trainer, "_metrics"):
@@ -113,15 +123,17 @@ class _Keeper(TrainerCallback):
         if not self.counts:
             control.should_training_stop |= stops
             return
+        whole = self._whole or state.global_step >= state.max_steps
         due = control.should_save or self._owed or stops
         control.should_save = due and self._whole
-        self._owed = due and not self._whole
-        control.should_training_stop |= stops and self._whole
+        self._owed = due and not whole
+        control.should_training_stop |= stops and whole
 
     def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """The same, where `save_strategy: epoch` says so."""
+        """The same, where `save_strategy: epoch` says so; never twice, over a checkpoint that counts."""
         if control.should_save and self.counts:
-            control.should_save, self._owed = self._whole, not self._whole
+            control.should_save = self._whole and self._saved != state.global_step
+            self._owed = not self._whole
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Add what transformers leaves out, and make the checkpoint count once every process has written its part."""
@@ -131,9 +143,10 @@ class _Keeper(TrainerCallback):
         (folder / self._file).write_text(json.dumps(self._kept()), encoding="utf-8")
         self.trainer.accelerator.wait_for_everyone()
         if state.is_world_process_zero:
-            _to_disk(folder)
+            to_disk(folder)
             self.checkpoints.commit(state.global_step)
             self.checkpoints.rotate(self.limit)
+        self._saved = state.global_step
 
     @property
     def _file(self) -> str:
@@ -150,7 +163,15 @@ class _Keeper(TrainerCallback):
         asked, accelerator = self.checkpoints.stop.asked, self.trainer.accelerator
         if accelerator.num_processes == 1:
             return asked
-        return bool(accelerator.reduce(torch.tensor(float(asked), device=accelerator.device), reduction="sum").item())
+        everyone = accelerator.reduce(torch.tensor(float(asked), device=accelerator.device), reduction="sum").item()
+        self.checkpoints.stop.asked = everyone > 0
+        return self.checkpoints.stop.asked
+
+    def _read(self, file: Path) -> Any:
+        try:
+            return json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise DataError(f"the checkpoint {file.parent}", f"{file.name} cannot be read: {error}", "--move-aside") from None
 
     def _kept(self) -> dict[str, Any]:
         return {
@@ -178,11 +199,3 @@ def _draw_epochs(loader: Any, epochs: int) -> None:
     if isinstance(sampler, RepeatSampler) and sampler.shuffle:
         for _ in range(epochs):
             torch.randperm(sampler.num_samples, generator=sampler.generator)
-
-
-def _to_disk(folder: Path) -> None:
-    """Wait until a folder's files are on the disk, so that losing power after this loses none of them."""
-    for file in folder.rglob("*"):
-        if file.is_file():
-            with file.open("rb") as opened:
-                os.fsync(opened.fileno())

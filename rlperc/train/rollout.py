@@ -31,7 +31,7 @@ from trl.trainer import grpo_trainer, rloo_trainer
 from rlperc.errors import RolloutError
 from rlperc.train.critic import CRITIC
 from rlperc.train.scorer import adds_special_tokens
-from rlperc.train.vllm_setup import Setup, ends_of, where_they_part, without_image_token
+from rlperc.train.vllm_setup import Setup, ends_of, replaced, where_they_part, without_image_token
 from rlperc.train.vllm_transfer import pack_heads_again
 
 log = logging.getLogger(__name__)
@@ -54,20 +54,8 @@ def rolled_out_by(setup: Setup | None) -> Iterator[None]:
     def generation(**kwargs: Any) -> Rollouts:
         return Rollouts(setup=setup, **kwargs)
 
-    with _replaced(grpo_trainer, VLLMGeneration=generation), _replaced(rloo_trainer, VLLMGeneration=generation):
+    with replaced(grpo_trainer, VLLMGeneration=generation), replaced(rloo_trainer, VLLMGeneration=generation):
         yield
-
-
-@contextmanager
-def _replaced(module: Any, **values: Any) -> Iterator[None]:
-    before = {name: getattr(module, name) for name in values}
-    for name, value in values.items():
-        setattr(module, name, value)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            setattr(module, name, value)
 
 
 class Rollouts(VLLMGeneration):
@@ -97,7 +85,7 @@ class Rollouts(VLLMGeneration):
             os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # the threads are the trainer's too
         before = {name: os.environ.get(name) for name in LAUNCHERS}
         try:
-            with _replaced(vllm_generation, LLM=self._engine, VLLMClient=self._client):
+            with replaced(vllm_generation, LLM=self._engine, VLLMClient=self._client):
                 super()._init_vllm()
         finally:
             # TRL sets them for vLLM. Left behind, they would make a lone process and those that it starts part of a launch.
@@ -113,7 +101,11 @@ class Rollouts(VLLMGeneration):
         from vllm import LLM
 
         seed = (self.setup.seed * 1_000_003 + theirs["seed"]) % 2**31  # TRL's is the process's number, the same in every run
-        return LLM(**{**theirs, "seed": seed, **self.setup.engine_args()})
+        try:
+            return LLM(**{**theirs, "seed": seed, **self.setup.engine_args()})
+        except ValueError as error:  # pydantic's, of vLLM's own options
+            why = " ".join(str(error).split("For further information")[0].split())
+            raise RolloutError("vLLM's engine", why, "rollout: {vllm: {…}}, options that vLLM accepts") from error
 
     def _client(self, **theirs: Any) -> Any:
         from rlperc.train.vllm_client import FileClient, NcclClient
@@ -130,7 +122,7 @@ class Rollouts(VLLMGeneration):
                 if group is not None:
                     destroy(group)
 
-            with _replaced(torch.distributed, destroy_process_group=parts):
+            with replaced(torch.distributed, destroy_process_group=parts):
                 self.llm.llm_engine.engine_core.shutdown()
             del self.llm
         elif self.accelerator.is_main_process:

@@ -35,8 +35,8 @@ def stage_config(recipe: Recipe, stage: Stage, folder: Path) -> Any:
     """The host trainer's config for a stage. Raises RecipeError where the host refuses it."""
     match stage.kind:
         case "contrast":
-            # Under DDP it would want every parameter used, and the language model has no part in the contrast.
-            fixed = {"remove_unused_columns": False, "gradient_checkpointing": False}
+            # The language model has no part in the contrast, and DDP would wait for its gradients.
+            fixed = {"remove_unused_columns": False, "ddp_find_unused_parameters": True}
             return build_config(TrainingArguments, recipe, stage, folder, forced=fixed)
         case "sft":
             # TRL's limit of 1,024 tokens could cut image tokens off.

@@ -14,9 +14,10 @@ TERMINATED = 128 + signal.SIGTERM
 
 
 class Stop:
-    """What SIGTERM does. Training saves first, at the end of its step, and ends then; anything else ends at once.
+    """What SIGTERM does. A stage saves first, at the end of its step, and ends then; anything else ends at once.
 
-    What ends at once loses nothing: parts of a run that have ended are on the disk. A second SIGTERM ends training too.
+    What ends at once loses nothing: parts of a run that have ended are on the disk. More of them change nothing: launchers
+    pass theirs on, and schedulers send theirs to all processes.
     """
 
     def __init__(self) -> None:
@@ -37,16 +38,20 @@ class Stop:
 
     @contextmanager
     def saves_first(self) -> Iterator[None]:
-        """What stands inside looks at `asked`, saves, and ends; SIGTERM then ends the program, with exit code 143."""
+        """What stands inside looks at `asked` and saves; the program ends behind it."""
         self._can_wait = True
         try:
             yield
         finally:
             self._can_wait = False
+        self.end_if_asked()
+
+    def end_if_asked(self) -> None:
+        """End the program where that was asked for, with exit code 143."""
         if self.asked:
             sys.exit(TERMINATED)
 
     def _caught(self, number: int, frame: FrameType | None) -> Any:
-        if self.asked or not self._can_wait:
+        self.asked = True  # also where the exit that follows gets lost, as in a destructor
+        if not self._can_wait:
             sys.exit(TERMINATED)
-        self.asked = True

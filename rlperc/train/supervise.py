@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import re
 import signal
@@ -11,15 +12,17 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.client import HTTPException
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import urlsplit
 
 from rlperc.errors import RecipeError
+from rlperc.recipe.rollout import Rollout
 
 RESTARTS = 3
 QUICK_S = 300.0  # a server that was well for longer has not died of how it was started
@@ -32,6 +35,10 @@ LEASH = Path(__file__).with_name("leash.py")
 REASONS = (
     (r"address already in use", "the port is taken: name another in rollout.url"),
     (r"unrecognized arguments|error: argument --", "an option under rollout.vllm that this vLLM does not take"),
+    (
+        r"\.so: file too short",
+        "what a killed server was compiling is broken: delete the folder torchinductor_USER under the temporary folder",
+    ),
     (
         r"out of memory|OutOfMemory|MemoryError|[Nn]o available memory|less than desired GPU memory|larger than the available KV",
         "not enough memory: lower rollout.vllm.max_model_len or gpu_memory_utilization, or free the GPU",
@@ -95,9 +102,17 @@ def supervise(server: Server, ready: str, say: Callable[[str], None], quick_s: f
     """
     server.log.parent.mkdir(parents=True, exist_ok=True)
     server.log.write_bytes(b"")
+    with TemporaryDirectory(prefix="rlperc-compiled-") as folder:
+        _keep_up(server, ready, say, quick_s, Path(folder))
+
+
+def _keep_up(server: Server, ready: str, say: Callable[[str], None], quick_s: float, folder: Path) -> None:
     deaths, served = 0, False
-    while True:
-        what, lived = _serve_once(server, lambda: say(ready))
+    for start in itertools.count():
+        # What a server was compiling when it was killed is broken, and the next one would die of it.
+        cache = {"TORCHINDUCTOR_CACHE_DIR": str(folder / str(start))} if start else {}
+        again = replace(server, environment={**server.environment, **cache})
+        what, lived = _serve_once(again, lambda: say(ready))
         served = served or lived is not None
         deaths = deaths + 1 if lived is None or lived < quick_s else 1
         if not served:
@@ -105,6 +120,16 @@ def supervise(server: Server, ready: str, say: Callable[[str], None], quick_s: f
         if deaths > RESTARTS:
             raise ServerDied(f"the server died {deaths} times in a row, the last time so: {what}")
         say(f"the server died: {what}\n  starting it again ({deaths} of at most {RESTARTS} times in a row)")
+
+
+def unanswered(rollouts: Iterable[Rollout]) -> list[str]:
+    """What to say of servers that responses are to come from and that do not answer now."""
+    absent = {one.url: one.wait_s for one in rollouts if one.on_server and not _is_well(one.url)}
+    return [
+        f"warning: no vLLM server answers at {url} yet (`rlperc serve`, with the same overrides); the training will wait "
+        f"{wait_s:g} s for it when it needs one"
+        for url, wait_s in absent.items()
+    ]
 
 
 def _serve_once(server: Server, ready: Callable[[], None]) -> tuple[str, float | None]:

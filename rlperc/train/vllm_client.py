@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -20,10 +21,15 @@ from rlperc.train.rollout import ServerLost
 CHUNK = 2**31  # bytes of weights in one file
 CONNECTIONS = 64  # as many as TRL asks at a time
 CONNECT_S = 10
+OTHER_SHAPES = "Tried to load weights of size"  # vLLM's words
+
+log = logging.getLogger(__name__)
 
 
 class NcclClient(VLLMClient):
     """TRL's client. A fault is not tried again in the dark, but told: a new server has to be given the weights first."""
+
+    _waited = False
 
     def check_server(self, total_timeout: float = 0.0, retry_interval: float = 1.0) -> None:
         """Wait until the server is well. Raises RolloutError: it is not in time."""
@@ -37,8 +43,14 @@ class NcclClient(VLLMClient):
                 if answer.status_code == 200:
                     return
                 why = f"it answers {answer.status_code}"
+                if answer.status_code < 500:
+                    wrong = f"what listens there is no vLLM server: {why} to /health"
+                    raise RolloutError(f"the vLLM server at {self.base_url}", wrong, "rollout: {url: …} of `rlperc serve`")
             except requests.RequestException as error:
                 why = f"it does not answer ({type(error).__name__})"
+            if not self._waited:
+                self._waited = True
+                log.warning("rlperc: the vLLM server at %s: %s; waiting up to %g s", self.base_url, why, total_timeout)
             if time.monotonic() > until:
                 raise RolloutError(
                     f"the vLLM server at {self.base_url}",
@@ -64,6 +76,12 @@ class NcclClient(VLLMClient):
             raise ServerLost(f"the vLLM server at {self.base_url} does not answer ({type(error).__name__})") from None
         if response.status_code >= 500:
             self.session.close()  # the server closes the connection behind such an answer, under the next request
+            if OTHER_SHAPES in response.text:
+                raise RolloutError(
+                    f"the vLLM server at {self.base_url}",
+                    f"it serves another model than this recipe's: {response.text[:300]}",
+                    "`rlperc serve` with the training's own recipe and overrides",
+                )
             raise ServerLost(f"the vLLM server at {self.base_url} broke: {response.status_code} {response.text[:500]}")
         if response.status_code != 200:
             raise RolloutError(

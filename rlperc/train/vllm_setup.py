@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,3 +75,16 @@ def where_they_part(ours: Sequence[int], theirs: Sequence[int], processor: Any) 
         around = list(ids[max(0, place - 4) : place + 8])
         lines.append(f"    {name:8} {around} {processor.decode(around)!r}")
     return "\n".join(lines)
+
+
+@contextmanager
+def replaced(module: Any, **values: Any) -> Iterator[None]:
+    """Other values under names of a module, while something runs that looks there."""
+    before = {name: getattr(module, name) for name in values}
+    for name, value in values.items():
+        setattr(module, name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(module, name, value)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import http.server
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from rollouts import build, differences, every_kind, rolling
 from trainers import pay
 
 from rlperc.errors import RolloutError
+from rlperc.train.vllm_client import FileClient
 
 EXACT = 2e-5
 pytest.importorskip("vllm.engine")
@@ -145,6 +148,27 @@ def test_without_a_server_there_is_a_message(tmp_path: Path) -> None:
     assert done.returncode == 2, done.stderr[-3000:]
     assert "rlperc serve RECIPE" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_what_is_no_vllm_server_is_not_waited_for(tmp_path: Path) -> None:
+    with http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as other:  # 501 to everything
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        handler = type("Found", (http.server.BaseHTTPRequestHandler,), {"do_GET": lambda self: self.send_error(404)})
+        other.RequestHandlerClass = handler
+        with pytest.raises(RolloutError, match="no vLLM server: it answers 404"):
+            FileClient(str(tmp_path), base_url=f"http://127.0.0.1:{other.server_port}", connection_timeout=60)
+        other.shutdown()
+
+
+def test_a_server_of_another_model_is_said(served: Served, tmp_path: Path) -> None:
+    trainer = make(served, tmp_path)
+    client = trainer.vllm_generation.vllm_client
+    matrices = [(name, value) for name, value in trainer.model.state_dict().items() if value.dim() == 2]
+    weights = [(name, value[:, : value.shape[1] // 2]) for name, value in matrices]
+    with pytest.raises(RolloutError, match="another model than this recipe's"):
+        client.update_named_params(None, iter(weights))
+    trainer.vllm_generation.sync_weights()
+    assert differences(trainer)[1] < EXACT
 
 
 def test_one_that_stays_away_ends_the_run(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
