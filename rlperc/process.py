@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib.metadata
+import logging
 import platform
 import resource
 import sys
@@ -16,6 +17,7 @@ import torch
 import transformers
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
+from tqdm.auto import tqdm
 
 from rlperc.errors import UserError
 
@@ -57,10 +59,19 @@ def release() -> None:
         torch.cuda.empty_cache()
 
 
+class _AboveBars(logging.Handler):
+    """Our warnings on lines of their own: behind a progress bar nobody reads them."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
 def quiet(tiny: bool) -> None:
     """Leave out what the libraries say about one another; and their bars, where a tiny model loads in no time."""
     transformers.utils.logging.set_verbosity_error()
     if tiny:
         transformers.utils.logging.disable_progress_bar()
+    if not logging.getLogger("rlperc").handlers:
+        logging.getLogger("rlperc").addHandler(_AboveBars())
     # TRL 1.16 still uses transformers' old name for activation checkpointing, at every generation.
     warnings.filterwarnings("ignore", message=r".*gradient_checkpointing\w*. is deprecated", category=FutureWarning)

@@ -150,6 +150,7 @@ def _plain(generation: Any, tokens: int) -> Iterator[None]:
         "repetition_penalty": 1.0,
         "structured_outputs_regex": None,
         "generation_kwargs": {},
+        "_warned": True,  # of a context too short: that is for the responses of the training
     }
     before = {name: getattr(generation, name) for name in changed}
     vars(generation).update(changed)

@@ -21,7 +21,6 @@ from rlperc.train.rollout import ServerLost
 CHUNK = 2**31  # bytes of weights in one file
 CONNECTIONS = 64  # as many as TRL asks at a time
 CONNECT_S = 10
-OTHER_SHAPES = "Tried to load weights of size"  # vLLM's words
 
 log = logging.getLogger(__name__)
 
@@ -76,10 +75,10 @@ class NcclClient(VLLMClient):
             raise ServerLost(f"the vLLM server at {self.base_url} does not answer ({type(error).__name__})") from None
         if response.status_code >= 500:
             self.session.close()  # the server closes the connection behind such an answer, under the next request
-            if OTHER_SHAPES in response.text:
+            if url.endswith("/update_weights") and self._is_well():
                 raise RolloutError(
                     f"the vLLM server at {self.base_url}",
-                    f"it serves another model than this recipe's: {response.text[:300]}",
+                    f"it does not take the policy's weights, as one that serves another model: {response.text[:300]}",
                     "`rlperc serve` with the training's own recipe and overrides",
                 )
             raise ServerLost(f"the vLLM server at {self.base_url} broke: {response.status_code} {response.text[:500]}")
@@ -90,6 +89,12 @@ class NcclClient(VLLMClient):
                 "rollout.vllm.max_model_len where it is about lengths; else `rlperc serve` with the training's own overrides",
             )
         return response
+
+    def _is_well(self) -> bool:
+        try:
+            return bool(self.session.get(f"{self.base_url}/health", timeout=CONNECT_S).status_code == 200)
+        except requests.RequestException:
+            return False
 
     def _start_weight_update(self) -> None:
         try:
