@@ -35,6 +35,7 @@ bench: .venv/ready
 	$(BIN)/python tests/benchmarks/learning.py --seeds 0 1 2 3 4
 	$(BIN)/python tests/benchmarks/blends.py
 	$(BIN)/python tests/benchmarks/blends.py --setting hard
+	$(BIN)/python tests/benchmarks/kills.py
 
 bench-vllm: .venv-vllm/ready
 	$(VLLM)/python tests/benchmarks/rollouts.py

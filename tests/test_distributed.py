@@ -38,8 +38,8 @@ def test_zero3_takes_the_steps_of_ddp(runs: Path, stage: str) -> None:
 def test_the_whole_model_is_saved(runs: Path) -> None:
     model = AutoModelForImageTextToText.from_pretrained(runs / "zero3" / "model")
     other = AutoModelForImageTextToText.from_pretrained(runs / "ddp" / "model").state_dict()
-    # On average, because where a gradient is all but nothing, Adam makes a whole step of its sign.
-    assert all((weights - other[name]).abs().mean() < 1e-6 for name, weights in model.state_dict().items())
+    # On average, because where a gradient is all but nothing (keys have a bias without effect), Adam steps by its sign.
+    assert all((weights - other[name]).abs().mean() < 1e-5 for name, weights in model.state_dict().items())
     start = load_file(runs / "zero3" / "stages" / "start" / "model.safetensors")
     moved = [(weights - other[name]).abs().mean() > 1e-4 for name, weights in start.items()]
     assert sum(moved) > len(moved) / 2

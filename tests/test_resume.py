@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet
 import pytest
 import torch
-from launch import PAID, QUICKSTART, SHORT, Begun, rlperc
-from safetensors.torch import load_file
+from launch import PAID, QUICKSTART, Begun, rlperc
 from trainers import reason_stage, tiny_model
 from transformers import TrainerCallback
+from whole import LONGER, lines, same_run, without_clocks
 
 from rlperc.errors import DataError, FolderError, RecipeError
 from rlperc.evaluate.accuracy import Judged
@@ -30,7 +29,6 @@ from rlperc.train.stages import stage_config, train_stage
 from rlperc.train.stop import TERMINATED, Stop
 
 NEVER = "train.save_strategy='no'"
-CLOCKS = ("seconds", "time", "per_second", "memory", "train_loss")
 
 
 @pytest.fixture(scope="module")
@@ -55,13 +53,6 @@ class Watch(TrainerCallback):
         if state.global_step == self.at:
             raise Killed
         self.stop.asked |= state.global_step == self.stops
-
-
-def without_clocks(value: Any) -> Any:
-    """What does not hang on how long something took."""
-    if isinstance(value, dict):
-        return {name: without_clocks(one) for name, one in value.items() if not any(word in name for word in CLOCKS)}
-    return [without_clocks(one) for one in value] if isinstance(value, list) else value
 
 
 def grpo(*options: str) -> tuple[Recipe, Stage]:
@@ -231,25 +222,6 @@ def test_sigterm_outside_of_a_stage_ends_at_once() -> None:
 
 
 # --- whole runs ----------------------------------------------------------------------------------------------------------
-
-LONGER = (*SHORT, "train.save_strategy=steps", "train.save_steps=1", "stages.reason.train.max_steps=6")
-
-
-def lines(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
-def same_run(left: Path, right: Path) -> None:
-    assert [without_clocks(one) for one in lines(left)] == [without_clocks(one) for one in lines(right)]
-    ours, theirs = (without_clocks(json.loads((one / "summary.json").read_text())) for one in (left, right))
-    assert ours == theirs
-    assert ours["status"] == "done"
-    weights = [load_file(one / "model" / "model.safetensors") for one in (left, right)]
-    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[1])
-    tables = [sorted((one / "stages" / "reason" / "completions").glob("*.parquet")) for one in (left, right)]
-    assert [one.name for one in tables[0]] == [one.name for one in tables[1]]
-    for one, other in zip(*tables, strict=True):
-        assert pyarrow.parquet.read_table(one).equals(pyarrow.parquet.read_table(other))
 
 
 @pytest.fixture(scope="module")

@@ -37,8 +37,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
             os._exit(3)
 if "refuses" in words:
     sys.exit("vllm: error: unrecognized arguments: --no-such-option")
+if "raises" in words:
+    print("(Worker pid=7) ERROR 11-21 [core.py:9] torch._inductor.exc.InductorError: main.so: file too short", flush=True)
+    print("EngineDeadError: EngineCore encountered an issue. See stack trace (above) for the root cause.", flush=True)
 for line in range(30):
     print("line", line, flush=True)
+if "raises" in words:
+    sys.exit(1)
 if "engine" in words:
     deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
     engine = subprocess.Popen([sys.executable, "-c", deaf, sys.argv[0]], stdout=subprocess.PIPE)
@@ -197,6 +202,15 @@ def test_a_server_that_refuses_to_start_is_shown_and_not_tried_again(
         supervise(_server(stand_in("refuses"), url, tmp_path), "ready", said.append)
     assert "--no-such-option" in str(died.value)
     assert said == []
+
+
+def test_the_first_error_is_shown_above_the_end(tmp_path: Path, url: str, stand_in: Callable[..., list[str]]) -> None:
+    with pytest.raises(ServerDied, match="delete the folder torchinductor_USER") as died:
+        supervise(_server(stand_in("raises"), url, tmp_path), "ready", print)
+    shown = str(died.value).splitlines()
+    assert "    torch._inductor.exc.InductorError: main.so: file too short" in shown
+    assert "line 29" in shown[-2]
+    assert "EngineDeadError" not in str(died.value)
 
 
 def test_a_server_that_is_not_well_in_time_is_ended(tmp_path: Path, url: str, stand_in: Callable[..., list[str]]) -> None:

@@ -13,6 +13,7 @@ transformers keeps weights, optimizer, scheduler and random states, and goes on 
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -27,6 +28,8 @@ from rlperc.errors import DataError, RewardError
 from rlperc.recipe.folder import to_disk
 from rlperc.recipe.progress import checkpoint_name
 from rlperc.train.stop import Stop
+
+log = logging.getLogger(__name__)
 
 # What transformers', TRL's and our trainers count for themselves.
 COUNTED = {"_globalstep_last_logged", "_step", "_total_train_tokens", "silent_shares"}
@@ -61,8 +64,10 @@ class Checkpoints:
         except _NothingLeft:
             trainer.log_completions = False  # the table of the last step is there
             trainer._finalize_training(None, 0, time.time())
-        except (RuntimeError, RewardError):
-            # A signal to all processes ends some before this step is saved: loaders, workers of rewards, other ranks.
+        except (RuntimeError, RewardError) as error:
+            if self.stop.asked:
+                # A signal to all processes ends some before this step is saved: loaders, workers of rewards, other ranks.
+                log.warning("rlperc: ended by SIGTERM in a step that could not be saved: %s", error)
             self.stop.end_if_asked()
             raise
         if trainer.state.global_step < trainer.state.max_steps:

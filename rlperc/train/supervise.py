@@ -48,6 +48,11 @@ REASONS = (
 NOISE = r"nanobind: | - (leaked|\.\.\. skipped) |See https://nanobind|.*Failed to load weights$|.*[Rr]eset.* cache"
 
 
+# An error by its name, and what vLLM's other processes say once the first one of them has failed.
+ERROR = r"(?:^|\s)((?:\w+\.)*\w*(?:Error|Exception): \S.*)"
+AFTERMATH = r"EngineDead|[Ss]tack trace|[Rr]oot cause"
+
+
 class ServerDied(Exception):
     """The server did not start, or died again and again. Says how, and shows the end of its log."""
 
@@ -214,10 +219,12 @@ def _ending(code: int) -> str:
 
 
 def _end_of_log(log: Path, since: int) -> str:
-    """The last lines, after the reason where the last 64 KiB make it plain."""
+    """The last lines, after the reason where the last MiB makes it plain, and the first error in it."""
     with log.open("rb") as file:
-        file.seek(max(since, log.stat().st_size - 2**16))
+        file.seek(max(since, log.stat().st_size - 2**20))
         lines = [line for line in file.read().decode(errors="replace").splitlines() if not re.match(NOISE, line)]
     advice = next((f"; {advice}" for sign, advice in REASONS if re.search(sign, "\n".join(lines), re.IGNORECASE)), "")
     shown = "".join(f"    {line}\n" for line in lines[-SHOWN_LINES:])
-    return f"{advice}\n{shown}  its whole log: {log}"
+    errors = (found[1] for line in lines if (found := re.search(ERROR, line)) and not re.search(AFTERMATH, line))
+    first = next((f"    {error[:500]}\n    …\n" for error in errors), "")
+    return f"{advice}\n{first}{shown}  its whole log: {log}"
