@@ -120,8 +120,10 @@ def test_a_run_on_other_weights_stops_with_a_table(tmp_path: Path) -> None:
     )
     options = [f"output={tmp_path / 'run'}", *SHORT, "rollout.engine=vllm", "rollout.vllm.max_model_len=256"]
     # As if the weights never arrived, and the model were another one than on disk.
-    moved = "import torch, rlperc.train.grpo as grpo\ninner = grpo.train_rl\ndef train(trainer):\n"
-    moved += "    [p.data.add_(0.2 * torch.randn_like(p)) for p in trainer.model.parameters()]\n    return inner(trainer)\n"
+    moved = "import torch, rlperc.train.grpo as grpo\ninner = grpo.train_rl\ndef train(trainer, *rest):\n"
+    moved += (
+        "    [p.data.add_(0.2 * torch.randn_like(p)) for p in trainer.model.parameters()]\n    return inner(trainer, *rest)\n"
+    )
     moved += "import rlperc.train.stages as stages\nstages.train_rl = train\n"
     done = subprocess.run(
         [sys.executable, "-c", moved + script, "train", str(QUICKSTART), *options], capture_output=True, text=True, timeout=600
