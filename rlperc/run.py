@@ -145,7 +145,7 @@ class Run:
 
     def _parts(self, configs: list[Any]) -> Iterator[tuple[str, Callable[[], None]]]:
         stages = self.recipe.stages
-        rows = [self._rows(index, stage) for index, stage in enumerate(stages)]
+        rows = [self._rows(index, stage, config) for index, (stage, config) in enumerate(zip(stages, configs, strict=True))]
         sources: list[str | Path] = [start_source(self.recipe, self.folder.stage("start"))]
         sources += [self.folder.stage(stage.name) / "model" for stage in stages[:-1]]
         first = "random" if stages[0].model.tiny else "start"
@@ -189,10 +189,11 @@ class Run:
         make_start(self.recipe, self.folder.stage("start"), self.folder.writes)
         self.state.wait_for_everyone()
 
-    def _rows(self, index: int, stage: Stage) -> Any:
+    def _rows(self, index: int, stage: Stage, config: Any) -> Any:
         """A stage's rows, loaded and checked before the first stage trains."""
         rows = load_rows(stage.data, 1000 * self.recipe.seed + index, self.recipe.tags)
-        check_rows(stage, rows)
+        with as_configured(config):
+            check_rows(stage, rows)
         return rows
 
     def _stage(self, stage: Stage, config: Any, source: str | Path, rows: Any) -> None:
@@ -204,7 +205,7 @@ class Run:
             callbacks: list[Any] = [MetricsToFile(self.folder, stage.name)]
             if stage.kind in RL_KINDS and self.examiner is not None and self.examiner.curve is not None:
                 callbacks.append(self._curve(stage, processor, self.examiner, self.examiner.curve))
-            checkpoints = self._checkpoints(stage, began)
+            checkpoints = self._checkpoints(stage, began, at.step if at else None)
             trained = train_stage(self.recipe, stage, config, model, processor, rows, callbacks, checkpoints)
         target = self.folder.model if stage is self.recipe.stages[-1] else self.folder.stage(stage.name) / "model"
         if self.folder.writes:
@@ -225,15 +226,14 @@ class Run:
         self.summary["stage_seconds"][stage.name] = time.monotonic() - began
         self._save()
 
-    def _checkpoints(self, stage: Stage, began: float) -> Checkpoints:
+    def _checkpoints(self, stage: Stage, began: float, step: int | None) -> Checkpoints:
         """Where a stage goes on from, and how it says that it can."""
 
         def commit(step: int) -> None:
             self.progress.checkpoint = Checkpoint(stage.name, step, time.monotonic() - began)
             self._commit()
 
-        at = self.progress.checkpoint
-        checkpoints = Checkpoints(self.folder.stage(stage.name), self.stop, commit, at.step if at else None)
+        checkpoints = Checkpoints(self.folder.stage(stage.name), self.stop, commit, step)
         if self.folder.writes:
             checkpoints.sweep()
         self.state.wait_for_everyone()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from launch import LEARNING, QUICKSTART, SHORT, TORCHRUN, Begun, rlperc, values
+from mixed import mixed_rows
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText
 
@@ -80,6 +81,15 @@ def test_sigterm_to_the_launcher_saves_in_all_processes(runs: Path, tmp_path: Pa
     assert values(folder, "reason") == values(runs / "zero3", "reason")
     ours, theirs = (load_file(one / "model" / "model.safetensors") for one in (folder, runs / "zero3"))
     assert all(torch.equal(weights, theirs[name]) for name, weights in ours.items())
+
+
+def test_rows_that_would_wait_for_ever_are_refused(tmp_path: Path) -> None:
+    mixed_rows([1, 0] * 8, many=False).save_to_disk(str(tmp_path / "rows"))
+    data = f"stages.reason.data={{folder: '{tmp_path / 'rows'}'}}"
+    options = (*SHORT, data, "distributed=zero3", f"output={tmp_path / 'run'}")
+    done = rlperc("train", str(QUICKSTART), *options, launcher=TORCHRUN)
+    assert done.returncode != 0
+    assert "8 of 16 rows have no image" in done.stderr
 
 
 # --- what is asked for ---------------------------------------------------------------------------------------------------

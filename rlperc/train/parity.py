@@ -23,6 +23,7 @@ from rlperc.recipe.rollout import Parity
 from rlperc.train.images import has_images
 from rlperc.train.scorer import ModelScorer
 from rlperc.train.trl_overrides import with_images_in_place
+from rlperc.train.vllm_setup import replaced
 
 log = logging.getLogger(__name__)
 
@@ -152,12 +153,8 @@ def _plain(generation: Any, tokens: int) -> Iterator[None]:
         "generation_kwargs": {},
         "_warned": True,  # of a context too short: that is for the responses of the training
     }
-    before = {name: getattr(generation, name) for name in changed}
-    vars(generation).update(changed)
-    try:
+    with replaced(generation, **changed):
         yield
-    finally:
-        vars(generation).update(before)
 
 
 def _before_images(ids: list[int], model: Any) -> list[int]:

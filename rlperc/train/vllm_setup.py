@@ -78,13 +78,13 @@ def where_they_part(ours: Sequence[int], theirs: Sequence[int], processor: Any) 
 
 
 @contextmanager
-def replaced(module: Any, **values: Any) -> Iterator[None]:
-    """Other values under names of a module, while something runs that looks there."""
-    before = {name: getattr(module, name) for name in values}
+def replaced(place: Any, **values: Any) -> Iterator[None]:
+    """Other values under names of a module or an object, while something runs that looks there."""
+    before = {name: getattr(place, name) for name in values}
     for name, value in values.items():
-        setattr(module, name, value)
+        setattr(place, name, value)
     try:
         yield
     finally:
         for name, value in before.items():
-            setattr(module, name, value)
+            setattr(place, name, value)
