@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -47,6 +48,14 @@ def rlperc(*arguments: str, cwd: Path | None = None, launcher: tuple[str, ...] =
     """Run the command line in a process of its own, as a user does."""
     command = [*(launcher or (sys.executable,)), "-m", "rlperc", *arguments]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600)
+
+
+def in_two_processes(script: Path, *arguments: object, seconds: float = 600) -> None:
+    """Run a script of ours under torchrun, whose processes assert for themselves; it ends them with `trainers.part`."""
+    command = [*TORCHRUN, script, *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=seconds, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 class Begun:

@@ -15,7 +15,7 @@ import torch
 from datasets import Dataset, Features, Image, List, Value
 from launch import QUICKSTART
 from PIL import Image as Pillow
-from trainers import checkpoints, pay, reason_stage
+from trainers import checkpoints, part, pay, reason_stage
 from trl.data_utils import prepare_multimodal_messages
 
 from rlperc.recipe.load import load_recipe
@@ -128,3 +128,4 @@ if __name__ == "__main__":
         name for (name, one), other in zip(model.named_parameters(), before.parameters(), strict=False) if (one != other).any()
     ]
     assert any("vis" in name for name in moved), moved
+    part()

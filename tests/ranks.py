@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import torch
-from trainers import make
+from trainers import make, part
 from trl import GRPOTrainer
 
 GOOD = "<perception>[[1,2],[3,4]]</perception><think>1+2=3</think><answer>3</answer>"
@@ -41,6 +41,7 @@ def main(case: str, start: Path, folder: Path) -> None:
     trainer._advantages = advantages
     trainer.train()
     assert found
+    part()
 
 
 def scoring(name: str) -> object:

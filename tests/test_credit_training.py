@@ -1,15 +1,13 @@
 """Blends inside real training: the advantages that the loss gets, the table that shows them, groups drawn again."""
 
 import json
-import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet
 import pytest
 import torch
-from launch import QUICKSTART, SHORT, rlperc
+from launch import QUICKSTART, SHORT, TORCHRUN, rlperc
 from trainers import make, outputs, pay, say, tiny_model
 
 GOOD = "<perception>[[1,2],[3,4]]</perception><think>1+2=3</think><answer>3</answer>"
@@ -188,14 +186,13 @@ def test_weights_follow_their_schedules(start: Path, tmp_path: Path) -> None:
 
 
 def test_two_processes_draw_again_together(tmp_path: Path) -> None:
-    launcher = (sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port")
     options = [*SHORT, "stages.reason.blend.resample=2", "stages.reason.blend.mode=gate_failed", "evaluate=null"]
     done = rlperc(
         "train",
         str(QUICKSTART),
         f"output={tmp_path / 'run'}",
         *options,
-        launcher=(*launcher, str(21000 + os.getpid() % 20000)),
+        launcher=TORCHRUN,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     rows = table(tmp_path / "run" / "stages" / "reason")

@@ -1,14 +1,11 @@
 """Rows with images and rows without, in one data set and in one batch."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-from launch import ROOT
+from launch import ROOT, in_two_processes
 from mixed import TEXT, batch_of, by_itself, largest_difference, mixed_rows, trained, trainer_on
 from trainers import reason_stage, tiny_model
 
@@ -153,17 +150,14 @@ def test_weights_in_shards_need_an_image_everywhere(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(
-    ("port", "case"),
+    ("kind", "options"),
     [
-        (2, ["grpo", "train.gradient_checkpointing=true", "train.ddp_find_unused_parameters=false"]),
-        (3, ["sft"]),
+        ("grpo", ["train.gradient_checkpointing=true", "train.ddp_find_unused_parameters=false"]),
+        ("sft", []),
     ],
 )
-def test_one_process_without_images(port: int, case: list[str], start: Path, tmp_path: Path) -> None:
-    launcher = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(23000 + port + os.getpid() % 20000)]
-    script = [str(ROOT / "tests" / "mixed.py"), case[0], str(start), str(tmp_path / "run"), *case[1:]]
-    done = subprocess.run([sys.executable, *launcher, *script], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr[-3000:]
+def test_one_process_without_images(kind: str, options: list[str], start: Path, tmp_path: Path) -> None:
+    in_two_processes(ROOT / "tests" / "mixed.py", kind, start, tmp_path / "run", *options, seconds=120)
 
 
 def test_black_images_are_images() -> None:

@@ -2,15 +2,13 @@
 
 import json
 import math
-import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet
 import pytest
 import torch
-from launch import QUICKSTART, SHORT, rlperc
+from launch import QUICKSTART, SHORT, TORCHRUN, rlperc
 from safetensors.torch import load_file
 from trainers import checkpoints, make, outputs, pay, reason_stage, say, tiny_model
 from transformers import AutoModelForImageTextToText
@@ -219,10 +217,8 @@ def test_adapters_leave_without_the_critic(start: Path, tmp_path: Path) -> None:
 
 
 def test_two_processes(tmp_path: Path) -> None:
-    port = str(20000 + os.getpid() % 20000)
-    launcher = (sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", port)
     options = [*SHORT, *PPO, "stages.reason.blend.mode=span", "evaluate=null", "stages.reason.ppo.trunk=own"]
-    done = rlperc("train", str(QUICKSTART), f"output={tmp_path / 'run'}", *options, launcher=launcher)
+    done = rlperc("train", str(QUICKSTART), f"output={tmp_path / 'run'}", *options, launcher=TORCHRUN)
     assert done.returncode == 0, done.stderr[-3000:]
     rows = pyarrow.parquet.read_table(next((tmp_path / "run/stages/reason/completions").glob("*"))).to_pylist()
     assert len(rows) == 32

@@ -1,7 +1,6 @@
 """Real short runs through the command line, in processes of their own."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 import torch
-from launch import QUICKSTART, SHORT, rlperc
+from launch import QUICKSTART, SHORT, TORCHRUN, rlperc
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 ENDS = ("a", "a_p", "a_r")
@@ -206,16 +205,7 @@ def wait_for(condition: object, seconds: float = 240) -> None:
 def test_two_processes(tmp_path: Path) -> None:
     """`torchrun` with gloo: one process prints and writes, and the groups are whole."""
     run = tmp_path / "run"
-    torchrun = (
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc_per_node",
-        "2",
-        "--master_port",
-        str(20000 + os.getpid() % 20000),
-    )
-    done = rlperc("train", str(QUICKSTART), f"output={run}", *SHORT, launcher=torchrun)
+    done = rlperc("train", str(QUICKSTART), f"output={run}", *SHORT, launcher=TORCHRUN)
     assert done.returncode == 0, done.stderr[-3000:]
     summary = json.loads((run / "summary.json").read_text())
     assert summary["processes"] == 2

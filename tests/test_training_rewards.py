@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow.parquet
 import pytest
-from launch import QUICKSTART, SHORT, rlperc
+from launch import QUICKSTART, SHORT, TORCHRUN, rlperc
 
 FAULTY = '''
 """Eight faults, each at the first completion that meets it; every other completion is scored by its length.
@@ -124,8 +124,7 @@ def test_groups_are_whole_when_processes_share_them(tmp_path: Path) -> None:
     file = recipe(tmp_path, [{"use": "./grouped.py"}, {"use": "answer_number", "isolate": True}])
     # 12 completions in each of two processes, in groups of 8: the middle group is torn.
     options = [*SHORT, "stages.reason.train.per_device_train_batch_size=12", "stages.reason.data.rows=12"]
-    launcher = (sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29617")
-    done = rlperc("train", file, f"output={tmp_path / 'run'}", *options, launcher=launcher)
+    done = rlperc("train", file, f"output={tmp_path / 'run'}", *options, launcher=TORCHRUN)
     assert done.returncode == 0, done.stderr[-3000:]
     rows = completions(tmp_path / "run")
     assert len(rows) == 2 * 24

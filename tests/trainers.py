@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from launch import QUICKSTART
+from torch import distributed
 from trl import GRPOTrainer
 
 from rlperc.recipe.load import load_recipe
@@ -55,6 +56,12 @@ def make(start: Path, folder: Path, *overrides: str) -> Any:
 def checkpoints(folder: Path) -> Checkpoints:
     """Of a stage that nobody stops and that begins at its beginning."""
     return Checkpoints(folder, Stop(), lambda step: None)
+
+
+def part() -> None:
+    """End what processes share, together: gloo's threads can take down one that just leaves."""
+    distributed.barrier()
+    distributed.destroy_process_group()
 
 
 def say(monkeypatch: pytest.MonkeyPatch, texts: Sequence[str]) -> None:

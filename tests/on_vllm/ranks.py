@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from rollouts import differences, every_kind, rolling
-from trainers import pay
+from trainers import part, pay
 
 EXACT = 2e-5
 
@@ -21,6 +21,7 @@ def main(start: Path, folder: Path, *overrides: str) -> None:
     trainer.train()
     assert differences(trainer, 6)[1] < EXACT
     trainer.vllm_generation.close()
+    part()
 
 
 if __name__ == "__main__":

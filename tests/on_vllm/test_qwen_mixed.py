@@ -1,13 +1,10 @@
 """Rows with images and rows without, on the Qwen-VL family, whose pixels are flat: one entry a patch, none for a row without."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from launch import ROOT
+from launch import ROOT, in_two_processes
 from mixed import batch_of, largest_difference, mixed_rows, trainer_on
 from qwen import save_tiny_qwen
 
@@ -38,8 +35,5 @@ def test_training_with_a_reference(options: list[str], start: Path, tmp_path: Pa
 
 
 def test_one_process_without_images(start: Path, tmp_path: Path) -> None:
-    launcher = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(23005 + os.getpid() % 20000)]
     options = ["train.gradient_checkpointing=true", "train.ddp_find_unused_parameters=false"]
-    script = [str(ROOT / "tests" / "mixed.py"), "grpo", str(start), str(tmp_path / "run"), *options]
-    done = subprocess.run([sys.executable, *launcher, *script], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr[-3000:]
+    in_two_processes(ROOT / "tests" / "mixed.py", "grpo", start, tmp_path / "run", *options, seconds=120)

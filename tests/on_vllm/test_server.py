@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from launch import QUICKSTART, ROOT, SHORT, rlperc
+from launch import QUICKSTART, ROOT, SHORT, in_two_processes, rlperc
 from rollouts import build, differences, every_kind, rolling
 from trainers import pay
 
@@ -112,11 +112,7 @@ def test_an_update_that_was_left_open_is_closed(served: Served, tmp_path: Path) 
 
 
 def test_two_processes_share_it(served: Served, tmp_path: Path) -> None:
-    launcher = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(25000 + os.getpid() % 20000)]
-    script = [str(ROOT / "tests" / "on_vllm" / "ranks.py"), str(served.start), str(tmp_path), *served.overrides]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests"), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, *launcher, *script], capture_output=True, text=True, timeout=600, env=environment)
-    assert done.returncode == 0, done.stderr[-3000:]
+    in_two_processes(ROOT / "tests" / "on_vllm" / "ranks.py", served.start, tmp_path, *served.overrides)
 
 
 @pytest.mark.parametrize("when", ["drawing", "syncing"])

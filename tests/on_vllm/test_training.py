@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from launch import QUICKSTART, ROOT, SHORT, rlperc
+from launch import QUICKSTART, ROOT, SHORT, in_two_processes, rlperc
 from rollouts import ARCHITECTURES, build, differences, every_kind, rolling
 from trainers import outputs, pay
 
@@ -137,16 +137,7 @@ def test_a_run_on_other_weights_stops_with_a_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize("architecture", ["idefics3_tiles", "qwen3_vl"])
 def test_two_processes_with_an_engine_in_each(architecture: str, tmp_path: Path) -> None:
     start = build(architecture, tmp_path / "start")
-    launcher = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(24000 + os.getpid() % 20000)]
-    script = [str(ROOT / "tests" / "on_vllm" / "ranks.py"), str(start), str(tmp_path / "run")]
-    done = subprocess.run(
-        [sys.executable, *launcher, *script], capture_output=True, text=True, timeout=600, env=ranks_environment()
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-
-
-def ranks_environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": f"{ROOT / 'tests'}:{ROOT / 'tests' / 'vllm'}", "OMP_NUM_THREADS": "1"}
+    in_two_processes(ROOT / "tests" / "on_vllm" / "ranks.py", start, tmp_path / "run")
 
 
 def test_vllm_leaves_nothing_behind(tmp_path: Path) -> None:
