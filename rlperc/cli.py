@@ -5,25 +5,48 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 from rlperc.cli_rewards import add_rewards
 from rlperc.cli_score import add_score
 from rlperc.cli_serve import add_serve, quiet_vllm
-from rlperc.errors import FolderError, RewardError, UserError
+from rlperc.errors import FolderError, JobError, RewardError, UserError
+from rlperc.watch.job import speaks
 
-DONE, USERS_FAULT, INTERRUPTED = 0, 2, 130
+DONE, FAULT, USERS_FAULT, INTERRUPTED = 0, 1, 2, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0 done, 2 the input was wrong, 130 interrupted."""
+    """Run a command and return its exit code: 0 done, 2 the input was wrong, 130 interrupted.
+
+    In a job of several processes one that fails does not return: see `_leave`.
+    """
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return _main(arguments)
+    try:
+        code = _main(arguments)
+    except SystemExit as error:
+        _leave(error.code)
+    except BaseException:  # noqa: BLE001  (printed, and the process ends with it)
+        traceback.print_exc()
+        _leave(FAULT)
+    return code or _leave(code)
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     options = _options(arguments)
     run: Callable[[argparse.Namespace], int] = options.run
     try:
         code = run(options)
         sys.stdout.flush()
         return code
+    except JobError as error:
+        if speaks(error):
+            print(f"rlperc: {error}", file=sys.stderr)
+        return error.code
     except UserError as error:
         if _first_process() or os.environ.get("LOCAL_RANK", "0") == "0" or isinstance(error, RewardError | FolderError):
             rank = "" if _first_process() else f" [rank {os.environ['RANK']}]"
@@ -36,6 +59,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if _first_process():
             print("rlperc: interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+def _leave(code: Any) -> NoReturn:
+    """Threads of gloo and NCCL that wait for the others abort an interpreter that ends as usual, or hold it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else FAULT)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -45,6 +45,17 @@ class FolderError(UserError):
     """A run's folder takes no more: the disk is full, or not ours to write on."""
 
 
+class JobError(Exception):
+    """Another process of this job ended it, or this one did and rank 0 says so for all: no fault of this process's own."""
+
+    def __init__(self, rank: int, reason: str, code: int) -> None:
+        super().__init__(rank, reason, code)
+        self.rank, self.reason, self.code = rank, reason, code
+
+    def __str__(self) -> str:
+        return self.reason
+
+
 class MissingPackageError(UserError):
     """An optional package is needed and not installed."""
 

@@ -10,6 +10,7 @@ from transformers import ProgressCallback, Trainer, TrainerCallback, TrainerCont
 
 from rlperc.recipe.folder import RunFolder
 from rlperc.train.sharding import whole
+from rlperc.watch.job import Watch
 
 SHOWN = ("loss", "reward")
 
@@ -26,6 +27,21 @@ class MetricsToFile(TrainerCallback):
         """Write the numbers that are numbers."""
         if state.is_world_process_zero:
             self.folder.log("train", stage=self.stage, step=state.global_step, **_finite(logs or {}))
+
+
+class Moves(TrainerCallback):
+    """Tells the job's watch that training moves."""
+
+    def __init__(self, watch: Watch) -> None:
+        self.watch = watch
+
+    def on_substep_end(self, *_: Any, **__: Any) -> None:
+        """A micro-batch's gradients."""
+        self.watch.moved()
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        """A step."""
+        self.watch.moved()
 
 
 class Bar(ProgressCallback):

@@ -1,0 +1,180 @@
+"""How a job of many processes ends when one of them dies or fails: all of them, at once, with the reason."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rlperc.errors import JobError, UserError
+from rlperc.watch.stall import PATIENCE, Stall, Standstill
+from rlperc.watch.star import COMES_WITHIN, Star
+
+FAILED, USERS_FAULT = 1, 2
+GRACE = 5.0
+"""Seconds for a main thread to fail by itself because another process did, before its process is ended."""
+_MEETS_WITHIN = 60.0
+
+
+class End(NamedTuple):
+    """Why a job ends: whose fault it is, and the exit code of all."""
+
+    rank: int
+    reason: str
+    code: int
+
+
+class Watch:
+    """Of one process over the job that it is a part of. In a job of one process it does nothing."""
+
+    def __init__(self, patience: float = PATIENCE) -> None:
+        self.rank, self.world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+        self.last_words: list[Callable[[str], None]] = []
+        """Called with the reason where the process is ended although its main thread stands in a call."""
+        self._name = f"rank {self.rank} ({socket.gethostname()}, process {os.getpid()})"
+        self._began, self._met = time.monotonic(), self.world == 1
+        self._still, self._stall = Standstill(), Stall(patience)
+        self._end: End | None = None
+        self._settled, self._left = threading.Event(), threading.Event()
+        self._star = Star(self.rank, self.world, self._name, self, every=min(1.0, patience / 4))
+        if self.world > 1:
+            self._star.start()
+
+    def meet(self) -> None:
+        """Wait for all others, once the process group is open: from here on none can die unnoticed."""
+        if self.world > 1 and not self._star.whole.wait(_MEETS_WITHIN) and self.rank == 0:
+            missing = ", ".join(map(str, self._star.missing))
+            _say(f"warning: rank {missing} cannot connect to rank 0; whether it dies is not noticed")
+        self._met = True
+
+    def moved(self) -> None:
+        """A step was made."""
+        self._still.steps += 1
+
+    @contextmanager
+    def guarding(self) -> Iterator[None]:
+        """What fails inside ends the job.
+
+        Raises:
+            JobError: another process ended it, and what was raised here follows from that; or this one told rank 0, who
+                says it for all.
+        """
+        try:
+            yield
+        except BaseException as error:
+            self._hear_no_sigterm()
+            if isinstance(error, Exception):
+                self._failed(error)
+            else:  # SIGTERM and Ctrl-C
+                self._asked_to_leave(error)
+            raise
+
+    def close(self) -> None:
+        """The job is done: nobody is missed any more."""
+        self._left.set()
+        self._star.close(GRACE)
+
+    def _hear_no_sigterm(self) -> None:
+        """A launcher sends it to those that are left, which have to say why they end."""
+        if self.world > 1 and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    def _failed(self, error: Exception) -> None:
+        if self.world == 1 or self._left.is_set() or isinstance(error, JobError):
+            return
+        mine = isinstance(error, UserError)
+        if not mine:
+            self._blame_another(error)
+        reason = str(error) if mine else f"{type(error).__name__}: {error}"
+        end = End(self.rank, f"{self._name}: {reason}" if self.rank else reason, USERS_FAULT if mine else FAILED)
+        self._left.set()
+        _to_launcher(end.reason)
+        if self._star.tell(end=end) and mine and self.rank:
+            raise JobError(*end) from error
+
+    def _asked_to_leave(self, error: BaseException) -> None:
+        """SIGTERM comes to all, and from a launcher also when another process has died."""
+        if self.world > 1 and not self._left.is_set():
+            self._blame_another(error)
+            self._left.set()
+            self._star.part()
+
+    def _blame_another(self, error: BaseException) -> None:
+        """Where another process dies, calls that were waiting for it fail, and its end becomes known a moment later."""
+        if self._settled.wait(GRACE / 2) and self._end is not None and self._end.rank != self.rank:
+            self._left.set()
+            raise JobError(*self._end) from error
+
+    # What the star's thread calls.
+
+    def heard(self, rank: int, message: dict[str, Any]) -> None:
+        """Another process ends the job, asks where this one stands, or says where it stands."""
+        if "end" in message:
+            self._ends(End(*message["end"]))
+        if "ask" in message:
+            self._star.tell(standing=str(self._still))
+        if "standing" in message:
+            self._stall.answers[rank] = str(message["standing"])
+
+    def lost(self, rank: int) -> None:
+        """A process is gone without a word."""
+        name = self._star.names.get(rank, f"rank {rank}")
+        why = "killed (for memory, by the scheduler, by a person), or its machine is not there any more"
+        self._ends(End(rank, f"{name} is gone: {why}", FAILED))
+
+    def look(self) -> None:
+        """See whether all have come, and whether anything moves."""
+        still = self._still.look()
+        if self.rank or self._end or self._left.is_set():
+            return
+        missing = self._star.missing
+        if missing and not self._met and time.monotonic() - self._began > COMES_WITHIN:
+            self._ends(End(missing[0], f"rank {missing[0]} did not come within {COMES_WITHIN:.0f} s", FAILED))
+        if self._stall.asks(still):
+            self._star.tell(ask=True)
+            self._stall.answers[0] = str(self._still)
+        if report := self._stall.report(still, self._star.names, missing):
+            _say(report)
+
+    def _ends(self, end: End) -> None:
+        if self._end is None and not self._left.is_set():
+            self._end = end
+            if self.rank == 0:
+                self._star.tell(end=end)
+            self._settled.set()
+            threading.Thread(target=self._end_process, args=(end,), daemon=True).start()
+
+    def _end_process(self, end: End) -> None:
+        if self._left.wait(GRACE):
+            return
+        for words in self.last_words:
+            words(end.reason)
+        if speaks(end):
+            _say(end.reason)
+        sys.stdout.flush()
+        os._exit(end.code)
+
+
+def speaks(end: End | JobError) -> bool:
+    """Whether this process is the one that says it."""
+    return os.environ.get("RANK", "0") == ("1" if end.rank == 0 else "0")
+
+
+def _say(text: str) -> None:
+    print(f"rlperc: {text}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _to_launcher(reason: str) -> None:
+    """Where torchrun looks for the reason that it shows last."""
+    if file := os.environ.get("TORCHELASTIC_ERROR_FILE"):
+        said = f"rlperc: {reason}"
+        extra = {"py_callstack": said, "timestamp": str(int(time.time()))}
+        Path(file).write_text(json.dumps({"message": {"message": said, "extraInfo": extra}}), encoding="utf-8")
