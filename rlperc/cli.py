@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from rlperc.cli_recipe import add_recipe, read_recipe
 from rlperc.cli_rewards import add_rewards
 from rlperc.cli_score import add_score
 from rlperc.cli_serve import add_serve, quiet_vllm
@@ -17,6 +18,7 @@ from rlperc.errors import FolderError, JobError, RewardError, UserError
 from rlperc.watch.job import speaks
 
 DONE, FAULT, USERS_FAULT, INTERRUPTED = 0, 1, 2, 130
+_RECIPE, _OVERRIDES = "a YAML file, or the name of one that ships with rlperc", "as in stages.reason.train.max_steps=20"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -84,14 +86,15 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     train = commands.add_parser("train", help="run a recipe")
-    _add_recipe(train)
+    add_recipe(train, _RECIPE, _OVERRIDES)
     found = train.add_mutually_exclusive_group()
     found.add_argument("--resume", action="store_true", help="go on with the run in the output folder, or begin it")
     found.add_argument("--move-aside", action="store_true", help="move a run that is in the output folder aside")
     train.set_defaults(run=_train)
 
     check = commands.add_parser("check", help="find what is wrong with a recipe before a model loads")
-    _add_recipe(check)
+    add_recipe(check, _RECIPE, _OVERRIDES)
+    check.add_argument("--here", action="store_true", help="refuse what this machine cannot run, as training would")
     check.set_defaults(run=_check)
 
     add_serve(commands)
@@ -108,20 +111,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_recipe(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("recipe", help="a YAML file, or the name of one that ships with rlperc")
-    parser.add_argument("overrides", nargs="*", metavar="a.b=c", help="as in stages.reason.train.max_steps=20")
-
-
 def _first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
 def _train(options: argparse.Namespace) -> int:
     from rlperc.recipe.environment import check_versions
-    from rlperc.recipe.load import load_recipe
 
-    recipe = load_recipe(options.recipe, *options.overrides)
+    recipe = read_recipe(options)
     check_versions(*recipe.extras)
     quiet_vllm()
     from rich.console import Console
@@ -149,10 +146,11 @@ def _train(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     from rlperc.recipe.check import check_recipe
-    from rlperc.recipe.load import load_recipe
+    from rlperc.recipe.preflight import check_machine, preflight
 
-    recipe = load_recipe(options.recipe, *options.overrides)
+    recipe = read_recipe(options)
     notes = check_recipe(recipe)
+    notes += check_machine(recipe) if options.here else map(str, preflight(recipe))
     for note in notes:
         print(f"note: {note}")
     print(f"{options.recipe}: {len(recipe.stages)} stages, nothing wrong")

@@ -56,6 +56,10 @@ class JobError(Exception):
         return self.reason
 
 
+class MachineError(UserError):
+    """This machine lacks what the recipe needs."""
+
+
 class MissingPackageError(UserError):
     """An optional package is needed and not installed."""
 

@@ -26,7 +26,8 @@ from rlperc.score.coupling import Coupling
 from rlperc.train.callbacks import CurvePoints, MetricsToFile, Moves
 from rlperc.train.checkpoints import Checkpoints
 from rlperc.train.data import load_rows
-from rlperc.train.models import load_model, save_model
+from rlperc.train.lengths import check_lengths
+from rlperc.train.models import load_config, load_model, load_processor, save_model
 from rlperc.train.sharding import as_configured
 from rlperc.train.stages import check_rows, train_stage
 from rlperc.train.start import make_start, start_source
@@ -107,6 +108,7 @@ class Run:
         first = "random" if stages[0].model.tiny else "start"
         first_rl = next((stage.name for stage in stages if stage.kind in RL_KINDS), None)
         yield "start", self._start
+        self._check_lengths(sources[0], rows)
         yield f"measure {first}", partial(self._measure, first, sources[0], stages[0])
         for stage, config, source, own in zip(stages, configs, sources, rows, strict=True):
             if stage.name == first_rl:
@@ -158,6 +160,16 @@ class Run:
         with as_configured(config):
             check_rows(stage, rows)
         return rows
+
+    def _check_lengths(self, source: str | Path, rows: list[Any]) -> None:
+        """Hold all stages' prompts against the first model, whose processor the later ones inherit."""
+
+        def check() -> None:
+            config = load_config(source, self.recipe.stages[0].model)
+            for stage, own in zip(self.recipe.stages, rows, strict=True):
+                check_lengths(stage, own, load_processor(source, stage.model), config)
+
+        in_first(self.state, check)
 
     def _stage(self, stage: Stage, config: Any, source: str | Path, rows: Any) -> None:
         at = self.progress.checkpoint

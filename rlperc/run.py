@@ -11,8 +11,8 @@ from torch import distributed
 from rlperc.parts import Run, Say
 from rlperc.process import in_first, quiet
 from rlperc.recipe.check import check_recipe
-from rlperc.recipe.environment import check_versions
 from rlperc.recipe.folder import RunFolder
+from rlperc.recipe.preflight import check_machine
 from rlperc.recipe.schema import Recipe
 from rlperc.train.sharding import after_configs, before_configs
 from rlperc.train.stages import stage_config
@@ -41,7 +41,7 @@ def run_recipe(recipe: Recipe, move_aside: bool = False, resume: bool = False, s
     """
     watch = Watch()
     with watch.guarding():
-        configs, state = _prepared(recipe)
+        configs, state = _prepared(recipe, say)
         watch.meet()
         folder = RunFolder(recipe.output, writes=state.is_main_process)
         with (stop := Stop()).listening():
@@ -57,10 +57,11 @@ def run_recipe(recipe: Recipe, move_aside: bool = False, resume: bool = False, s
     return folder
 
 
-def _prepared(recipe: Recipe) -> tuple[list[Any], PartialState]:
+def _prepared(recipe: Recipe, say: Say) -> tuple[list[Any], PartialState]:
     """The checked recipe's configs, a stage each, and the process group that they opened."""
-    check_versions(*recipe.extras)
     check_recipe(recipe)
+    for warning in check_machine(recipe):
+        say(f"warning: {warning}")
     quiet(tiny=recipe.stages[0].model.tiny is not None)
     sharded = recipe.distributed != "ddp"
     if sharded:

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -145,3 +146,18 @@ def test_mismatched_numbers_are_the_recipes_fault(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "train_micro_batch_size_per_gpu" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_accelerate_launch(tmp_path: Path) -> None:
+    launcher = (sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1")
+    rest = ("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0")
+    done = rlperc("train", str(QUICKSTART), f"output={tmp_path / 'run'}", *SHORT, "evaluate=null", launcher=(*launcher, *rest))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["processes"] == 2
+
+
+@pytest.mark.parametrize("way", ["DEEPSPEED", "FSDP"])
+def test_a_launcher_that_was_told_another_way_is_refused(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"ACCELERATE_USE_{way}", "true")
+    with pytest.raises(RecipeError, match=f"told another way .ACCELERATE_USE_{way}=true"):
+        deepspeed_config(load_recipe(QUICKSTART))

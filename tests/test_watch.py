@@ -58,6 +58,15 @@ def two(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Two]:
         process.wait()
 
 
+def children(process: int) -> list[int]:
+    found = subprocess.run(["pgrep", "-P", str(process)], capture_output=True, text=True, check=True).stdout
+    return list(map(int, found.split()))
+
+
+def rank_of(process: int) -> int:
+    return int(Path(f"/proc/{process}/environ").read_bytes().split(b"\0RANK=")[1].split(b"\0")[0])
+
+
 @pytest.mark.parametrize("two", ["sleep"], indirect=True)
 @pytest.mark.parametrize("dies", [0, 1])
 def test_one_that_is_killed_takes_the_other_along(two: Two, dies: int) -> None:
@@ -140,17 +149,16 @@ def test_the_launchers_last_line_has_the_reason(when: str, raises: str, tmp_path
 def test_a_killed_process_under_torchrun(tmp_path: Path) -> None:
     run = Begun(tmp_path / "run", *LEARNING, "evaluate=null", "stages.reason.train.max_steps=200", launcher=TORCHRUN)
     run.until("reason", 1)
-    found = subprocess.run(["pgrep", "-P", str(run.process.pid)], capture_output=True, text=True, check=True).stdout.split()
-    ranks = {Path(f"/proc/{pid}/environ").read_bytes().split(b"\0RANK=")[1][:1]: int(pid) for pid in found}
-    os.kill(ranks[b"1"], signal.SIGKILL)
+    killed = next(child for child in children(run.process.pid) if rank_of(child) == 1)
+    os.kill(killed, signal.SIGKILL)
     began = time.monotonic()
     code, said = run.end()
     assert code == 1
     assert time.monotonic() - began < 45
-    assert f"process {ranks[b'1']}) is gone: killed" in said
+    assert f"process {killed}) is gone: killed" in said
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["status"] == "failed"
-    assert f"process {ranks[b'1']}) is gone" in summary["error"]
+    assert f"process {killed}) is gone" in summary["error"]
 
 
 def test_where_a_thread_stands() -> None:
@@ -180,3 +188,28 @@ def test_it_is_said_less_and_less_often() -> None:
     assert stall.asks(20)
     assert not stall.asks(1)  # it moved
     assert stall.asks(10)
+
+
+def test_two_nodes_of_which_one_is_lost(tmp_path: Path) -> None:
+    """A launcher on each, that only meet: the one that is left behind would not know."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    meeting = ("--nnodes", "2", "--nproc_per_node", "1", "--rdzv_backend", "c10d", "--rdzv_endpoint", f"127.0.0.1:{port}")
+    launcher = (sys.executable, "-m", "torch.distributed.run", *meeting)
+    options = (*LEARNING, "evaluate=null", "stages.reason.train.max_steps=200")
+    first = Begun(tmp_path / "run", *options, launcher=launcher)
+    second = Begun(tmp_path / "second", *options, f"output={tmp_path / 'run'}", launcher=launcher)
+    first.until("reason", 1)
+    nodes = {rank_of(child): (node, child) for node in (first, second) for child in children(node.process.pid)}
+    assert sorted(nodes) == [0, 1]
+    node, child = nodes[1]
+    left = nodes[0][0]
+    node.process.kill()  # the machine is gone: no launcher says anything any more
+    os.kill(child, signal.SIGKILL)
+    began = time.monotonic()
+    code, said = left.end()
+    node.process.wait()
+    assert code == 1
+    assert time.monotonic() - began < 60
+    assert f"process {child}) is gone: killed" in said
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "failed"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ def deepspeed_config(recipe: Recipe) -> dict[str, Any] | None:
     Raises:
         RecipeError: there is none of that name, or it cannot be used as it is.
     """
+    _check_launcher(recipe)
     if recipe.distributed == "ddp":
         return None
     ours = recipe.distributed in WAYS
@@ -31,6 +33,16 @@ def deepspeed_config(recipe: Recipe) -> dict[str, Any] | None:
         raise _refused(recipe, f"it cannot be read as JSON: {error}", f"a file of JSON, or one of {', '.join(WAYS)}") from None
     _check(recipe, config)
     return config  # type: ignore[no-any-return]
+
+
+def _check_launcher(recipe: Recipe) -> None:
+    """Refuse what `accelerate launch` was told of this: the stages' trainers are told by the recipe, and by it alone."""
+    for name, instead in (
+        ("ACCELERATE_USE_DEEPSPEED", "distributed: zero2, in the recipe, and `accelerate launch --multi_gpu`"),
+        ("ACCELERATE_USE_FSDP", "distributed: zero3, in the recipe, and `accelerate launch --multi_gpu`"),
+    ):
+        if os.environ.get(name, "false").lower() == "true":
+            raise _refused(recipe, f"the launcher was told another way ({name}=true)", instead)
 
 
 def _check(recipe: Recipe, config: Any) -> None:

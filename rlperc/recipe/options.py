@@ -133,7 +133,8 @@ def check_options(stage: Stage) -> list[str]:
         if option in ("fsdp", "fsdp_config") and value:
             raise RecipeError(
                 f"'{where}.{option}'",
-                "rlperc does not gather what FSDP shards, and would save a part of the model as the whole",
+                "rlperc does not gather what FSDP shards, and would save a part of the model as the whole; accelerate takes "
+                "FSDP on GPUs only, where it was not tried",
                 "distributed: zero3, at the top of the recipe",
             )
         if known is not None and option not in known:

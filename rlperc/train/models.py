@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from rlperc.errors import RecipeError, did_you_mean
+from rlperc.recipe.names import PARTS, part_of
 from rlperc.recipe.schema import Model
-
-# What the architectures of transformers call the three parts of a vision-language model.
-PARTS = {
-    "vision": ("vision_model", "vision_tower", "visual", "vision_encoder"),
-    "projector": ("connector", "multi_modal_projector", "merger", "mm_projector", "embed_vision"),
-    "language": ("text_model", "language_model", "lm_head"),
-}
 
 
 def load_model(source: str | Path, settings: Model) -> tuple[Any, Any]:
@@ -27,23 +23,44 @@ def load_model(source: str | Path, settings: Model) -> tuple[Any, Any]:
         RecipeError: there is no such model, or it is not one that takes images and text.
     """
     dtype = settings.dtype if settings.dtype == "auto" else getattr(torch, settings.dtype)
-    shared = {"trust_remote_code": settings.trust_remote_code}
-    if settings.revision is not None and str(source) == settings.name:
-        shared["revision"] = settings.revision  # type: ignore[assignment]
-    try:
-        processor = AutoProcessor.from_pretrained(source, **shared, **settings.processor)
+    processor = load_processor(source, settings)
+    with _found(source):
         model = AutoModelForImageTextToText.from_pretrained(
-            source, dtype=dtype, attn_implementation=settings.attn_implementation, **shared
+            source, dtype=dtype, attn_implementation=settings.attn_implementation, **_shared(source, settings)
         )
+    freeze(model, settings.freeze)
+    return model, processor
+
+
+def load_processor(source: str | Path, settings: Model) -> Any:
+    """A model's processor, told what the recipe tells it. Raises RecipeError."""
+    with _found(source):
+        processor = AutoProcessor.from_pretrained(source, **_shared(source, settings), **settings.processor)
+    _check_told(processor, settings.processor)
+    return processor
+
+
+def load_config(source: str | Path, settings: Model) -> Any:
+    """A model's config. Raises RecipeError."""
+    with _found(source):
+        return AutoConfig.from_pretrained(source, **_shared(source, settings))
+
+
+def _shared(source: str | Path, settings: Model) -> dict[str, Any]:
+    revision = {"revision": settings.revision} if settings.revision is not None and str(source) == settings.name else {}
+    return {"trust_remote_code": settings.trust_remote_code, **revision}
+
+
+@contextmanager
+def _found(source: str | Path) -> Iterator[None]:
+    try:
+        yield
     except (OSError, ValueError, ImportError) as error:
         raise RecipeError(
             f"the model '{source}'",
             " ".join(str(error).split())[:600],
             "a vision-language model's hub name, or a folder that holds one and its processor",
         ) from error
-    _check_told(processor, settings.processor)
-    freeze(model, settings.freeze)
-    return model, processor
 
 
 def _check_told(processor: Any, told: dict[str, Any]) -> None:
@@ -68,7 +85,7 @@ def frozen_names(model: nn.Module, part: str) -> list[str]:
     Raises:
         RecipeError: the model has no such part.
     """
-    names = [name for name, _ in model.named_parameters() if (_part(name) == part if part in PARTS else name.startswith(part))]
+    names = [name for name, _ in model.named_parameters() if (part_of(name) == part if part in PARTS else name.startswith(part))]
     if not names:
         tops = sorted({".".join(name.split(".")[:2]) for name, _ in model.named_parameters()})
         raise RecipeError(
@@ -77,12 +94,6 @@ def frozen_names(model: nn.Module, part: str) -> list[str]:
             f"one of {', '.join(PARTS)}, or the start of a parameter's name",
         )
     return names
-
-
-def _part(name: str) -> str | None:
-    """Which part a parameter belongs to; the projector first, because Qwen-VL keeps its own inside the vision tower."""
-    words = set(name.split("."))
-    return next((part for part in ("projector", "vision", "language") if words & set(PARTS[part])), None)
 
 
 def save_model(model: Any, processor: Any, folder: Path) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig
 
 from rlperc.errors import RecipeError
 from rlperc.recipe.schema import Recipe, Stage
 from rlperc.train.data import load_rows
+from rlperc.train.models import load_config
 from rlperc.train.tiny import save_tiny_model
 
 TOKENIZER_ROWS = 2000
@@ -62,13 +62,7 @@ def computes_in(stage: Stage, source: str | Path) -> str:
 
 
 def _of_the_weights(stage: Stage, source: str | Path) -> str:
-    shared = {"revision": stage.model.revision} if stage.model.revision and str(source) == stage.model.name else {}
-    try:
-        dtype = AutoConfig.from_pretrained(source, trust_remote_code=stage.model.trust_remote_code, **shared).dtype
-    except (OSError, ValueError) as error:
-        raise RecipeError(
-            f"the model '{source}'", " ".join(str(error).split())[:600], "a hub name, or a model's folder"
-        ) from error
+    dtype = load_config(source, stage.model).dtype
     if dtype is None:
         raise RecipeError(
             f"model.dtype: auto with '{source}'", "its config names no dtype", "model: {dtype: float32 or bfloat16}"

@@ -1,0 +1,100 @@
+"""A model's sizes, from its `config.json` and the headers of its safetensors files. Nothing is loaded."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rlperc.recipe.names import part_of
+from rlperc.recipe.schema import Model
+
+BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
+
+
+class Sizes(NamedTuple):
+    """What a model's memory hangs on."""
+
+    parameters: dict[str, tuple[int, ...]]
+    """Name to shape."""
+    stored: int
+    """Bytes of a weight on the disk."""
+    layers: int
+    hidden: int
+    vocabulary: int
+    kv_width: int
+    """Of keys, and of values: heads times the width of one."""
+
+    @property
+    def total(self) -> int:
+        """Parameters."""
+        return sum(map(math.prod, self.parameters.values()))
+
+    def trained(self, settings: Model) -> int:
+        """Parameters that train: those that are not frozen, or the adapters' (two of rank r for each matrix)."""
+        kept = {name: shape for name, shape in self.parameters.items() if not _frozen(name, settings.freeze)}
+        if settings.lora is None:
+            return sum(map(math.prod, kept.values()))
+        wanted = settings.lora.target_modules
+        matrices = [
+            shape
+            for name, shape in kept.items()
+            if len(shape) == 2
+            and "embed" not in name
+            and "lm_head" not in name
+            and (isinstance(wanted, str) or any(f".{one}." in name for one in wanted))
+        ]
+        return sum(settings.lora.r * (rows + columns) for rows, columns in matrices)
+
+
+def model_sizes(settings: Model) -> Sizes | None:
+    """Sizes of a model that lies on this machine: in a folder, or in the hub's cache. None where it does not."""
+    folder = _folder(settings)
+    if folder is None or not (folder / "config.json").is_file():
+        return None
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        return None
+    headers = [_header(file) for file in files]
+    parameters = {name: tuple(one["shape"]) for header in headers for name, one in header.items()}
+    stored = max(BYTES.get(one["dtype"], 4) for header in headers for one in header.values())
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    text = config.get("text_config") or config
+    heads = int(text["num_attention_heads"])
+    width = int(text.get("head_dim") or text["hidden_size"] // heads)
+    return Sizes(
+        parameters,
+        stored,
+        layers=int(text["num_hidden_layers"]),
+        hidden=int(text["hidden_size"]),
+        vocabulary=int(text["vocab_size"]),
+        kv_width=int(text.get("num_key_value_heads") or heads) * width,
+    )
+
+
+def _folder(settings: Model) -> Path | None:
+    name = str(settings.name or "")
+    if Path(name).is_dir():
+        return Path(name)
+    try:
+        from huggingface_hub import try_to_load_from_cache
+    except ImportError:  # it comes with the extra `train`
+        return None
+    if name.count("/") != 1:
+        return None
+    found = try_to_load_from_cache(name, "config.json", revision=settings.revision)
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def _header(file: Path) -> dict[str, Any]:
+    """Name to dtype and shape. Format: eight bytes of length, then JSON (safetensors' README, "Format")."""
+    with file.open("rb") as opened:
+        (length,) = struct.unpack("<Q", opened.read(8))
+        header = json.loads(opened.read(length))
+    return {name: one for name, one in header.items() if name != "__metadata__"}
+
+
+def _frozen(name: str, freeze: list[str]) -> bool:
+    return any(part_of(name) == one or name.startswith(one) for one in freeze)
