@@ -29,7 +29,7 @@ from rlperc.train.data import load_rows
 from rlperc.train.lengths import check_lengths
 from rlperc.train.models import load_config, load_model, load_processor, save_model
 from rlperc.train.sharding import as_configured
-from rlperc.train.stages import check_rows, train_stage
+from rlperc.train.stages import check_images, check_rows, train_stage
 from rlperc.train.start import make_start, start_source
 from rlperc.train.stop import Stop
 from rlperc.train.supervise import unanswered
@@ -157,8 +157,8 @@ class Run:
     def _rows(self, index: int, stage: Stage, config: Any) -> Any:
         """A stage's rows, loaded and checked before the first stage trains."""
         rows = load_rows(stage.data, 1000 * self.recipe.seed + index, self.recipe.tags)
-        with as_configured(config):
-            check_rows(stage, rows)
+        check_images(stage, rows, config)
+        check_rows(stage, rows)
         return rows
 
     def _check_lengths(self, source: str | Path, rows: list[Any]) -> None:

@@ -5,12 +5,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from launch import ROOT, in_two_processes
+from launch import QUICKSTART, ROOT, in_two_processes
 from mixed import TEXT, batch_of, by_itself, largest_difference, mixed_rows, trained, trainer_on
 from trainers import reason_stage, tiny_model
 
 from rlperc.errors import DataError
 from rlperc.evaluate.accuracy import Measures, measure
+from rlperc.recipe.load import load_recipe
 from rlperc.recipe.rows import row_images
 from rlperc.recipe.schema import Evaluate
 from rlperc.reward.plugins import find_reward
@@ -137,16 +138,17 @@ def test_measuring(start: Path) -> None:
         assert (judged.index, judged.response) == (index, alone.response)
 
 
-def test_weights_in_shards_need_an_image_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    _, stage = reason_stage()
+@pytest.mark.parametrize("index", [1, 2])
+def test_weights_in_shards_need_an_image_everywhere(index: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage, args = load_recipe(QUICKSTART).stages[index], SimpleNamespace()
     rows = mixed_rows([1, 0] * 4, many=False)
-    stages.check_rows(stage, rows)
+    stages.check_images(stage, rows, args)
     monkeypatch.setattr(stages, "is_deepspeed_zero3_enabled", lambda: True)
-    stages.check_rows(stage, rows)  # one process waits for nobody
+    stages.check_images(stage, rows, args)  # one process waits for nobody
     monkeypatch.setattr(stages, "PartialState", lambda: SimpleNamespace(num_processes=2))
     with pytest.raises(DataError, match="4 of 8 rows have no image"):
-        stages.check_rows(stage, rows)
-    stages.check_rows(stage, mixed_rows([1] * 8, many=False))
+        stages.check_images(stage, rows, args)
+    stages.check_images(stage, mixed_rows([1] * 8, many=False), args)
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,18 @@ def as_configured(args: Any) -> Iterator[None]:
         unset_hf_deepspeed_config()
 
 
+@contextmanager
+def whole_models(args: Any) -> Iterator[None]:
+    """Inside a stage, models that load are whole ones all the same: a reward's own."""
+    config = getattr(args, "hf_deepspeed_config", None)
+    unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        if config is not None:
+            set_hf_deepspeed_config(config)
+
+
 def has_parts(trainer: Any) -> bool:
     """Whether each process holds a part of the weights."""
     return bool(trainer.is_deepspeed_enabled and trainer.accelerator.state.deepspeed_plugin.zero_stage == 3)

@@ -11,7 +11,6 @@ from datasets import Dataset
 from peft import LoraConfig
 from transformers import TrainerCallback, TrainingArguments
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
-from transformers.integrations.fsdp import is_fsdp_enabled
 from trl import GRPOConfig, RLOOConfig, SFTConfig
 
 from rlperc.errors import DataError
@@ -27,6 +26,7 @@ from rlperc.train.images import has_images
 from rlperc.train.models import frozen_names, load_model
 from rlperc.train.options import build_config
 from rlperc.train.sft import train_sft
+from rlperc.train.sharding import as_configured, whole_models
 from rlperc.train.trained import Trained
 from rlperc.train.vllm_setup import Setup
 
@@ -59,13 +59,19 @@ def check_rows(stage: Stage, rows: Dataset) -> None:
     check_batches(stage, len(rows))
     for one in load_rewards(stage):
         check_columns(one.reward, rows.column_names, stage.data.source)
-    without = has_images(rows).count(False)
-    if 0 < without < len(rows) and PartialState().num_processes > 1 and (is_deepspeed_zero3_enabled() or is_fsdp_enabled()):
+
+
+def check_images(stage: Stage, rows: Dataset, args: Any) -> None:
+    """Refuse rows on which processes that hold parts of the vision tower would wait for one another. Raises DataError."""
+    with as_configured(args):
+        parts = is_deepspeed_zero3_enabled() and PartialState().num_processes > 1
+    without = has_images(rows).count(False) if parts else 0
+    if 0 < without < len(rows):
         raise DataError(
             f"the stage '{stage.name}' ({stage.kind}) on {stage.data.source}",
-            f"{without} of {len(rows)} rows have no image: where weights are split over processes (ZeRO-3, FSDP), all of them "
+            f"{without} of {len(rows)} rows have no image: where weights are split over processes (ZeRO-3), all of them "
             "need an image at the same moment, or wait for ever",
-            "DDP or ZeRO-2, or data in which every row has an image or none has",
+            "distributed: zero2 or ddp, or data in which every row has an image or none has",
         )
 
 
@@ -98,7 +104,8 @@ def make_trainer(
     recipe: Recipe, stage: Stage, args: Any, model: Any, processor: Any, rows: Dataset, callbacks: Sequence[TrainerCallback]
 ) -> Any:
     """The trainer of an RL stage. Raises UserError: a reward cannot be loaded, or the host refuses what it is given."""
-    loaded = load_rewards(stage)
+    with whole_models(args):
+        loaded = load_rewards(stage)
     trunk = None
     if stage.ppo is not None and stage.ppo.trunk == "own":
         whole = stage.model.model_copy(update={"freeze": []})

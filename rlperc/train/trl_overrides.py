@@ -36,6 +36,7 @@ from rlperc.train.mixed import counted, keep_in_step, seeing, with_list
 from rlperc.train.resample import Drawn, Sharing, draw_alive
 from rlperc.train.rollout import rolled_out_by
 from rlperc.train.scorer import ModelScorer
+from rlperc.train.sharding import whole_models
 from rlperc.train.spans import mark_tensor, region_tensor, regions_present
 from rlperc.train.tokens import REGIONS
 from rlperc.train.vllm_setup import Setup
@@ -94,7 +95,8 @@ class Rewarded(_Host):
             scorer = self._scorer(inputs, completion_ids_list)
             for function in asking:
                 function.scorer = scorer
-        rewards: Tensor = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        with whole_models(self.args):
+            rewards: Tensor = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
         self.reward_weights = torch.tensor(self.credit.weights_at(self.progress), dtype=torch.float32)
         return rewards
 
