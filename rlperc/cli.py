@@ -146,8 +146,10 @@ def _train(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     from rlperc.recipe.check import check_recipe
+    from rlperc.recipe.machine import foresee_launch
     from rlperc.recipe.preflight import check_machine, preflight
 
+    foresee_launch()
     recipe = read_recipe(options)
     notes = check_recipe(recipe)
     notes += check_machine(recipe) if options.here else map(str, preflight(recipe))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import struct
 from pathlib import Path
@@ -13,6 +14,7 @@ from trainers import tiny_model
 
 from rlperc.errors import MachineError
 from rlperc.recipe import machine, preflight
+from rlperc.recipe.batches import launched
 from rlperc.recipe.load import load_recipe
 from rlperc.recipe.machine import GIB, gpu_memory
 from rlperc.recipe.memory import checkpoint_size, estimate
@@ -202,6 +204,25 @@ def test_gpus_as_the_driver_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert gpu_memory() == found
     program.write_text("#!/bin/sh\necho no driver >&2; exit 9\n")
     assert gpu_memory() == []
+
+
+@pytest.mark.parametrize(
+    ("variables", "processes"),
+    [
+        ({}, (1, 1)),
+        ({"PET_NPROC_PER_NODE": "4"}, (4, 4)),
+        ({"PET_NPROC_PER_NODE": "4", "PET_NNODES": "2:3"}, (4, 8)),
+        ({"PET_NPROC_PER_NODE": "gpu", "PET_NNODES": "2"}, (3, 6)),
+        ({"PET_NPROC_PER_NODE": "4", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "1"}, (1, 2)),
+    ],
+)
+def test_processes_that_torchrun_will_start(
+    variables: dict[str, str], processes: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "gpu_memory", lambda: [GIB] * 3)
+    monkeypatch.setattr(os, "environ", dict(variables))
+    machine.foresee_launch()
+    assert (machine.processes_here(), launched()) == processes
 
 
 def test_the_disk_of_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:

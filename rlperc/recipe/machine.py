@@ -41,6 +41,16 @@ def shared_memory(place: str) -> int | None:
     return found.f_blocks * found.f_frsize
 
 
+def foresee_launch() -> None:
+    """Let checks count the processes that torchrun would start here by its own variables, where it has not started yet."""
+    asked = os.environ.get("PET_NPROC_PER_NODE")
+    if asked is None or "WORLD_SIZE" in os.environ:
+        return
+    here = int(asked) if asked.isdigit() else max(1, len(gpu_memory()))
+    nodes = int(os.environ.get("PET_NNODES", "1").partition(":")[0])  # `1:4` begins with one
+    os.environ |= {"LOCAL_WORLD_SIZE": str(here), "WORLD_SIZE": str(nodes * here)}
+
+
 def processes_here() -> int:
     """How many processes of the job the launcher starts on this machine; 1 where none does."""
     return int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("WORLD_SIZE") or 1)
