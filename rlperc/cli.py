@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = _main(arguments)
     except SystemExit as error:
-        _leave(error.code)
+        _leave(error.code or DONE)
     except BaseException:  # noqa: BLE001  (printed, and the process ends with it)
         traceback.print_exc()
         _leave(FAULT)

@@ -42,8 +42,9 @@ def versions() -> dict[str, str]:
     """What this run ran on."""
     packages = ("rlperc", "torch", "transformers", "trl", "accelerate", "peft", "datasets", "numpy", "Pillow", "scikit-learn")
     found = {name: importlib.metadata.version(name) for name in packages}
-    with suppress(importlib.metadata.PackageNotFoundError):
-        found["vllm"] = importlib.metadata.version("vllm")
+    for name in ("vllm", "deepspeed"):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
     return {**found, "python": sys.version.split()[0], "platform": platform.platform(), "threads": str(torch.get_num_threads())}
 
 

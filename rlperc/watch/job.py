@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import socket
@@ -142,7 +143,7 @@ class Watch:
             self._star.tell(ask=True)
             self._stall.answers[0] = str(self._still)
         if report := self._stall.report(still, self._star.names, missing):
-            _say(report)
+            logging.getLogger(__name__).warning("rlperc: %s", report)  # above the progress bars
 
     def _ends(self, end: End) -> None:
         if self._end is None and not self._left.is_set():
@@ -169,7 +170,7 @@ def speaks(end: End | JobError) -> bool:
 
 
 def _say(text: str) -> None:
-    print(f"rlperc: {text}", file=sys.stderr, flush=True)  # noqa: T201
+    print(f"\nrlperc: {text}", file=sys.stderr, flush=True)  # noqa: T201 - below the bars, whose lock may be held
 
 
 def _to_launcher(reason: str) -> None:
