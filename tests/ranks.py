@@ -1,7 +1,9 @@
-"""Run by torchrun, two processes: every process asserts what it got from what all of them wrote. See test_ranks.py."""
+"""Run by torchrun in two processes, or in one: each asserts what it got from what all of them wrote. See test_ranks.py."""
 
 from __future__ import annotations
 
+import json
+import os
 import statistics
 import sys
 from pathlib import Path
@@ -16,7 +18,7 @@ LONG = "<perception>[[1,2],[3,4]]</perception><think>1+2=3\n3+3=6\n6+4=10</think
 NAMES = ("answer_number", "perception_cells")
 PAID = {GOOD: (1.0, 1.0), BAD: (0.0, 0.25), LONG: (0.0, 0.75)}  # outcome, perception
 TEXTS = [GOOD, BAD, LONG, BAD, GOOD, GOOD, BAD, LONG, LONG, BAD, GOOD, BAD]  # of 12 responses: 3 groups of 4
-MINE = 6  # of each process, so that the group in the middle is torn
+MINE = len(TEXTS) // int(os.environ.get("WORLD_SIZE", "1"))  # of each of two, so that the group in the middle is torn
 ONE_STEP = ("stages.reason.train.max_steps=1", f"stages.reason.train.per_device_train_batch_size={MINE}")
 
 
@@ -41,7 +43,11 @@ def main(case: str, start: Path, folder: Path) -> None:
     trainer._advantages = advantages
     trainer.train()
     assert found
-    part()
+    if rank == 0:
+        logged = next(entry for entry in trainer.state.log_history if "loss" in entry)
+        (folder / "step.json").write_text(json.dumps([logged["loss"], logged["grad_norm"]]))
+    if trainer.accelerator.num_processes > 1:
+        part()
 
 
 def scoring(name: str) -> object:
@@ -66,7 +72,7 @@ def whitened(trainer: GRPOTrainer, advantages: torch.Tensor, mask: torch.Tensor,
     count, total, squares = trainer.accelerator.reduce(parts, reduction="sum").tolist()
     assert abs(total / count) < 1e-5
     assert abs(squares / count - 1) < 1e-4
-    assert abs(parts[1].item() / parts[0].item()) > 1e-3
+    assert abs(parts[1].item() / parts[0].item()) > 1e-3 or trainer.accelerator.num_processes == 1
     for row in range(MINE):
         for other in range(MINE):
             mine, its = (sum(PAID[TEXTS[rank * MINE + one]]) for one in (row, other))
