@@ -10,7 +10,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from rlperc.cli_recipe import add_recipe, read_recipe
+
 DIED = 1
+_OVERRIDES = "the same as for `rlperc train`"
 
 
 def add_serve(commands: Any) -> None:
@@ -20,12 +23,10 @@ def add_serve(commands: Any) -> None:
         commands: what `ArgumentParser.add_subparsers` returned.
     """
     serve = commands.add_parser("serve", help="keep up the vLLM server that a recipe's rollouts come from")
-    serve.add_argument("recipe", help="the recipe that is trained, with `rollout: {engine: vllm, mode: server}`")
-    serve.add_argument("overrides", nargs="*", metavar="a.b=c", help="the same as for `rlperc train`")
+    add_recipe(serve, "the recipe that is trained, with `rollout: {engine: vllm, mode: server}`", _OVERRIDES)
     serve.set_defaults(run=run_serve)
     parity = commands.add_parser("parity", help="compare vLLM with the trainer, as training does before its first step")
-    parity.add_argument("recipe", help="a recipe with `rollout: {engine: vllm}`")
-    parity.add_argument("overrides", nargs="*", metavar="a.b=c", help="the same as for `rlperc train`")
+    add_recipe(parity, "a recipe with `rollout: {engine: vllm}`", _OVERRIDES)
     parity.set_defaults(run=run_parity)
 
 
@@ -35,11 +36,10 @@ def run_serve(options: argparse.Namespace) -> int:
 
     from rlperc.recipe.check_rollout import check_rollout
     from rlperc.recipe.environment import check_versions
-    from rlperc.recipe.load import load_recipe
     from rlperc.train.serve import prepare_apart, server_stage
     from rlperc.train.supervise import Server, ServerDied, check_port, supervise
 
-    recipe = load_recipe(options.recipe, *options.overrides)
+    recipe = read_recipe(options)
     stage = server_stage(recipe)
     check_versions(*recipe.extras)
     check_rollout(stage)
@@ -53,7 +53,7 @@ def run_serve(options: argparse.Namespace) -> int:
         start = prepare_apart(recipe, Path(folder))
         log = Path(f"{recipe.output}-serve.log").absolute()
         _say(f"starting vLLM with {start.model}; its log: {log}")
-        train = shlex.join(["rlperc", "train", options.recipe, *options.overrides])
+        train = shlex.join(["rlperc", "train", options.recipe, *(["--tiny"] if options.tiny else []), *options.overrides])
         try:
             supervise(
                 Server(start.command, rollout.url, log, rollout.wait_s, start.environment),
@@ -71,9 +71,8 @@ def run_parity(options: argparse.Namespace) -> int:
 
     from rlperc.recipe.check import check_recipe
     from rlperc.recipe.environment import check_versions
-    from rlperc.recipe.load import load_recipe
 
-    recipe = load_recipe(options.recipe, *options.overrides)
+    recipe = read_recipe(options)
     check_versions(*recipe.extras)
     check_recipe(recipe)
     quiet_vllm()

@@ -66,6 +66,7 @@ def test_an_installed_rlperc_brings_its_rewards_and_recipes_and_no_torch(clean: 
     assert "recipes/quickstart.yaml" in run("rlperc", "recipes")
     checked = run("rlperc", "check", "recipes/quickstart.yaml")
     assert "note: stages.reason.train: not checked, because trl is not installed here" in checked
+    assert "nothing wrong" in run("rlperc", "check", "recipes/grpo_qwen3_vl_8b_two_nodes.yaml", "--tiny")
     (tmp_path / "c.jsonl").write_text('{"completion": "<answer>4</answer>", "answer": "4"}\n')
     assert "mean 1.0000" in run("rlperc", "score", "c.jsonl", "--rewards", "answer_number")
     assert "not installed" in run("rlperc", "env")

@@ -31,6 +31,7 @@ TENSORS = {
 }
 TOTAL = 64000 + 3072 + 4096 + 64
 CONFIG = {
+    "model_type": "idefics3",
     "text_config": {
         "hidden_size": 64,
         "num_hidden_layers": 10,

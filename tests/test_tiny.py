@@ -4,17 +4,19 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from rlperc.recipe.schema import TinyModel
 from rlperc.train.models import freeze
-from rlperc.train.tiny import build_tokenizer, save_tiny_model
+from rlperc.train.tiny import idefics3, save_tiny_model
+from rlperc.train.tiny.tokenizer import train_tokenizer
 from rlperc.words.response import Tags
 from rlperc.worlds import digits
 
 ITEMS = list(digits.items(50, 0, "train"))
 TEXTS = [item.question for item in ITEMS] + [item.response() for item in ITEMS]
-TOKENIZER = build_tokenizer(TEXTS, Tags())
+TOKENIZER = train_tokenizer(idefics3.VOCABULARY, TEXTS, Tags())
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +62,19 @@ def test_the_seed_fixes_the_weights(folder: Path, tmp_path: Path) -> None:
         save_tiny_model(tmp_path / name, TinyModel(), TEXTS, Tags(), seed=seed)
     assert torch.equal(weight(folder), weight(tmp_path / "same"))
     assert not torch.equal(weight(folder), weight(tmp_path / "other"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"architecture": "idefics3", "image_size": 40}, "must be a multiple of patch_size 16"),
+        ({"architecture": "qwen3_vl", "image_size": 48}, r"must be a multiple of 2 \* patch_size = 32"),
+        ({"architecture": "internvl", "hidden_size": 36}, r"must be a multiple of 8 \* heads = 24"),
+    ],
+)
+def test_sizes_that_an_architecture_cannot_have(settings: dict, why: str) -> None:
+    with pytest.raises(ValidationError, match=why):
+        TinyModel(**settings)
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from rlperc.errors import DataError, RecipeError
+from rlperc.recipe.architectures import architecture_of, needs_torchvision
 from rlperc.recipe.batches import check_batches
 from rlperc.recipe.check_credit import check_credit
 from rlperc.recipe.check_rollout import check_rollout
@@ -15,7 +17,7 @@ from rlperc.recipe.options import check_options
 from rlperc.recipe.peek import first_row, with_pictures
 from rlperc.recipe.rewards import LoadedReward, answer_use, load_rewards, perception_use, trl_functions
 from rlperc.recipe.rows import Row, check_prompt, text_columns, with_image_size
-from rlperc.recipe.schema import RL_KINDS, Data, Evaluate, Recipe, Stage
+from rlperc.recipe.schema import RL_KINDS, Data, Evaluate, Model, Recipe, Stage
 from rlperc.reward.plugins import find_reward
 from rlperc.reward.runner import check_columns, check_settings
 
@@ -31,7 +33,7 @@ def check_recipe(recipe: Recipe) -> list[str]:
     """
     notes: list[str] = []
     deepspeed_config(recipe)
-    _check_model(str(recipe.stages[0].model.name or ""))
+    notes += _check_model(recipe.stages[0].model)
     for stage in recipe.stages:
         notes += check_options(stage)
         row, note = _row(stage.data)
@@ -51,12 +53,17 @@ def check_recipe(recipe: Recipe) -> list[str]:
     return list(dict.fromkeys(notes))
 
 
-def _check_model(name: str) -> None:
+def _check_model(model: Model) -> list[str]:
     """Only a folder can be looked at here; a hub name is looked up when training starts."""
+    name = str(model.name or "")
     if name.startswith("/") and not (Path(name) / "config.json").is_file():
         raise RecipeError(
             f"the model '{name}'", "there is no config.json in such a folder", "model: {name: a hub name, or a model's folder}"
         )
+    architecture = architecture_of(model)
+    if needs_torchvision(architecture) and importlib.util.find_spec("torchvision") is None:
+        return [f"model: the processor of {architecture} needs torchvision, which is not installed here"]
+    return []
 
 
 def _row(data: Data) -> tuple[Row | None, str]:

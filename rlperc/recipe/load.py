@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -15,6 +15,7 @@ from rlperc.recipe.faults import explain
 from rlperc.recipe.names import item_name
 from rlperc.recipe.rollout import SERVERS
 from rlperc.recipe.schema import SOURCES, Recipe
+from rlperc.recipe.tiny import make_tiny
 from rlperc.reward.plugins import bundled, split_path
 
 DEFAULTS_FOR_STAGES = ("model", "data", "rewards", "blend", "rollout", "train")
@@ -60,12 +61,48 @@ def load_recipe(path: str | Path, *overrides: str) -> Recipe:
         RecipeError: it is not there, is not YAML, or says something that no recipe can say.
     """
     file = _find(path)
+    return _validate(_resolved(file, overrides), file)
+
+
+def load_tiny(path: str | Path, *overrides: str) -> tuple[Recipe, str]:
+    """Read a recipe and make it tiny, for a try of a minute. Args as in `load_recipe`.
+
+    Returns:
+        The recipe, and a line of what was changed.
+
+    Raises:
+        RecipeError: as `load_recipe`; or no tiny model of the recipe's architecture can be built.
+    """
+    file = _find(path)
+    resolved = _resolved(file, overrides)
+    # Whatever an override comes to lie under in the resolved recipe is the user's.
+    paths = [override.partition("=")[0] for override in overrides]
+    outer = [path for path in paths if not any(path.startswith(f"{other}.") for other in paths)]
+    marked = _resolved(file, [f"{path}={_GIVEN}" for path in outer])
+    changed = make_tiny(resolved, lambda *keys: _is_given(marked, keys))
+    return _validate(resolved, file), changed
+
+
+def _resolved(file: Path, overrides: Iterable[str]) -> dict[str, Any]:
     raw = _read(file)
     for override in overrides:
         _override(raw, override)
     raw.setdefault("name", file.stem)
     raw.setdefault("output", f"runs/{raw['name']}")
-    return _validate(_resolve(raw, file.parent), file)
+    return _resolve(raw, file.parent)
+
+
+_GIVEN = "given by an override"
+
+
+def _is_given(node: Any, keys: tuple[str, ...]) -> bool:
+    """Whether a mark stands on the way to what the keys address, or there."""
+    for key in keys:
+        if isinstance(node, list):
+            node = next((item for item in node if item_name(item) == key), None)
+        elif isinstance(node, dict):
+            node = node.get(key)
+    return bool(node == _GIVEN)
 
 
 def _find(path: str | Path) -> Path:

@@ -15,17 +15,20 @@ from rlperc.words.response import Tags
 
 Kind = Literal["contrast", "sft", "grpo", "ppo", "rloo"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+Architecture = Literal["idefics3", "qwen2_5_vl", "qwen3_vl", "internvl"]
 RL_KINDS: frozenset[Kind] = frozenset({"grpo", "ppo", "rloo"})
 
 
 class TinyModel(Part):
     """A VLM with random weights, built from config: about 0.4 million parameters by default."""
 
-    architecture: Literal["idefics3"] = "idefics3"
+    architecture: Architecture = "idefics3"
+    """As `model_type` in a model's config.json: SmolVLM-256M and -500M, Qwen2.5-VL, Qwen3-VL, InternVL. All but the first need
+    torchvision."""
     image_size: int = Field(32, ge=8)
-    """Side of the square image in pixels; other images are scaled to it."""
+    """Side of the square image in pixels; other images are scaled to it (Qwen-VL: to its area at most)."""
     patch_size: int = Field(16, ge=2)
-    """Side of a patch in pixels; every patch becomes one image token."""
+    """Side of a patch in pixels; every patch, or outside of Idefics3 every four, become one image token."""
     hidden_size: int = Field(96, ge=8)
     heads: int = Field(3, ge=1)
     vision_layers: int = Field(1, ge=1)
@@ -35,10 +38,13 @@ class TinyModel(Part):
 
     @model_validator(mode="after")
     def _divides(self) -> TinyModel:
-        if self.hidden_size % (2 * self.heads):
-            raise ValueError(f"hidden_size {self.hidden_size} must be a multiple of 2 * heads = {2 * self.heads}")
-        if self.image_size % self.patch_size:
-            raise ValueError(f"image_size {self.image_size} must be a multiple of patch_size {self.patch_size}")
+        # Outside of Idefics3 patches become tokens by four, and a head's positions have three axes.
+        merged, parts = (1, 2) if self.architecture == "idefics3" else (2, 8)
+        if self.hidden_size % (parts * self.heads):
+            raise ValueError(f"hidden_size {self.hidden_size} must be a multiple of {parts} * heads = {parts * self.heads}")
+        if self.image_size % (merged * self.patch_size):
+            times = f"{merged} * patch_size = {merged * self.patch_size}" if merged > 1 else f"patch_size {self.patch_size}"
+            raise ValueError(f"image_size {self.image_size} must be a multiple of {times}")
         return self
 
 

@@ -8,6 +8,7 @@ import struct
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rlperc.recipe.architectures import config_file
 from rlperc.recipe.names import part_of
 from rlperc.recipe.schema import Model
 
@@ -51,16 +52,16 @@ class Sizes(NamedTuple):
 
 def model_sizes(settings: Model) -> Sizes | None:
     """Sizes of a model that lies on this machine: in a folder, or in the hub's cache. None where it does not."""
-    folder = _folder(settings)
-    if folder is None or not (folder / "config.json").is_file():
+    file = config_file(settings)
+    if file is None or not file.is_file():
         return None
-    files = sorted(folder.glob("*.safetensors"))
+    files = sorted(file.parent.glob("*.safetensors"))
     if not files:
         return None
     headers = [_header(file) for file in files]
     parameters = {name: tuple(one["shape"]) for header in headers for name, one in header.items()}
     stored = max(BYTES.get(one["dtype"], 4) for header in headers for one in header.values())
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = json.loads(file.read_text(encoding="utf-8"))
     text = config.get("text_config") or config
     heads = int(text["num_attention_heads"])
     width = int(text.get("head_dim") or text["hidden_size"] // heads)
@@ -72,20 +73,6 @@ def model_sizes(settings: Model) -> Sizes | None:
         vocabulary=int(text["vocab_size"]),
         kv_width=int(text.get("num_key_value_heads") or heads) * width,
     )
-
-
-def _folder(settings: Model) -> Path | None:
-    name = str(settings.name or "")
-    if Path(name).is_dir():
-        return Path(name)
-    try:
-        from huggingface_hub import try_to_load_from_cache
-    except ImportError:  # it comes with the extra `train`
-        return None
-    if name.count("/") != 1:
-        return None
-    found = try_to_load_from_cache(name, "config.json", revision=settings.revision)
-    return Path(found).parent if isinstance(found, str) else None
 
 
 def _header(file: Path) -> dict[str, Any]:

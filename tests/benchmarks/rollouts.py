@@ -55,7 +55,7 @@ from rlperc.train.models import load_model
 from rlperc.train.parity import measure, spread
 from rlperc.train.rollout import Rollouts
 from rlperc.train.stages import make_trainer, stage_config
-from rlperc.train.tiny import CHAT_TEMPLATE, END, IMAGE, PAD, SPECIAL, UNKNOWN
+from rlperc.train.tiny.idefics3 import CHAT_TEMPLATE, END, IMAGE, PAD, SPECIAL, UNKNOWN
 from rlperc.train.trl_overrides import with_images_in_place
 from rlperc.words.response import Tags
 

@@ -8,16 +8,18 @@ from typing import Any
 import numpy as np
 from datasets import Dataset, Features, Image, List, Value
 from PIL import Image as Pillow
-from qwen import save_tiny_qwen
 from trainers import reason_stage, tiny_model
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from rlperc.recipe.rollout import Parity
+from rlperc.recipe.schema import TinyModel
 from rlperc.train.models import load_model
 from rlperc.train.parity import Compared, compare, spread
 from rlperc.train.stages import make_trainer, stage_config
+from rlperc.train.tiny import save_tiny_model
+from rlperc.words.response import Tags
 
-ARCHITECTURES = ("idefics3", "idefics3_tiles", "qwen2_5_vl", "qwen3_vl")
+ARCHITECTURES = ("idefics3", "idefics3_tiles", "qwen2_5_vl", "qwen3_vl", "internvl")
 ON_VLLM = ("rollout.engine=vllm", "rollout.vllm.max_model_len=512", "stages.reason.rewards=[{use: format_tags}]")
 FEATURES = Features(
     {"prompt": [{"role": Value("string"), "content": Value("string")}], "images": List(Image()), "answer": Value("string")}
@@ -26,10 +28,13 @@ FEATURES = Features(
 
 def build(architecture: str, folder: Path) -> Path:
     """A tiny model of an architecture, with random weights."""
-    if architecture.startswith("qwen"):
-        return save_tiny_qwen(folder, architecture)
-    tiny_model(folder)
-    return _in_tiles(folder) if architecture == "idefics3_tiles" else folder
+    if architecture.startswith("idefics3"):
+        tiny_model(folder)
+        return _in_tiles(folder) if architecture == "idefics3_tiles" else folder
+    # Of more layers and with more tokens for an image than by default.
+    wide = {"hidden_size": 128, "heads": 4, "vision_layers": 2, "image_size": 64, "init_std": 0.1}
+    save_tiny_model(folder, TinyModel(architecture=architecture, **wide), ["system", "user", "assistant"], Tags(), seed=0)
+    return folder
 
 
 def _in_tiles(folder: Path) -> Path:

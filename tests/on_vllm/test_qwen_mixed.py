@@ -6,14 +6,14 @@ import pytest
 import torch
 from launch import ROOT, in_two_processes
 from mixed import batch_of, largest_difference, mixed_rows, trainer_on
-from qwen import save_tiny_qwen
+from rollouts import build
 
 SMALL = ("train.per_device_train_batch_size=2", "train.gradient_accumulation_steps=4")
 
 
 @pytest.fixture(scope="module", params=["qwen2_5_vl", "qwen3_vl"])
 def start(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_qwen(tmp_path_factory.mktemp(request.param), request.param)
+    return build(request.param, tmp_path_factory.mktemp(request.param))
 
 
 @pytest.mark.parametrize("kind", ["grpo", "rloo"])

@@ -175,7 +175,10 @@ def test_trl_names_no_dtype_upstream() -> None:
 
 @pytest.mark.parametrize(
     ("architecture", "option", "tokens"),
-    [("qwen2_5_vl", "{max_pixels: 784, min_pixels: 784}", (38, 41)), ("idefics3_tiles", "{size: {longest_edge: 32}}", (38, 65))],
+    [
+        ("qwen2_5_vl", "{max_pixels: 1024, min_pixels: 1024}", (38, 41)),
+        ("idefics3_tiles", "{size: {longest_edge: 32}}", (38, 65)),
+    ],
 )
 def test_both_are_told_the_same_of_images(
     architecture: str, option: str, tokens: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -205,7 +208,8 @@ def without(args: Callable[[Setup], dict[str, Any]], name: str) -> Callable[[Set
 
 
 def test_trl_cannot_sync_on_cpu_upstream(trainer: Any) -> None:
-    with pytest.raises(AttributeError, match="weight_loader"):
+    fails = "weight_loader|load weight .* into parameter"
+    with pytest.raises((AttributeError, AssertionError), match=fails):
         VLLMGeneration.sync_weights(trainer.vllm_generation)
     trainer.vllm_generation.sync_weights()
     assert differences(trainer)[1] < EXACT
