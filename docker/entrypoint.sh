@@ -10,6 +10,7 @@ recipe=()
 for word in "${@:2}"; do
     case $word in
         -h | --help) exec rlperc train --help ;;
+        --tiny) recipe+=("$word") ;;
         -*) ;; # --resume and --move-aside are about the run, of which `check` knows nothing
         *) recipe+=("$word") ;;
     esac

@@ -30,7 +30,8 @@ def launch() -> int:
         code = failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode
         # What the process left for its launcher is a dictionary; what the launcher itself finds is text.
         left = failure.message["extraInfo"]["py_callstack"] if isinstance(failure.message, dict) else failure.message
-        sys.stderr.write(f"rlperc: rank {rank} ended first, with exit code {code}: {left.removeprefix('rlperc: ')}\n")
+        why = "" if "To enable traceback" in left else f": {left.removeprefix('rlperc: ')}"
+        sys.stderr.write(f"rlperc: rank {rank} ended first, with exit code {code}{why}\n")
         return code
     return 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from rlperc.cli_rewards import add_rewards
 from rlperc.cli_score import add_score
 from rlperc.cli_serve import add_serve, quiet_vllm
 from rlperc.errors import FolderError, JobError, RewardError, UserError
-from rlperc.watch.job import speaks
+from rlperc.watch.job import speaks, to_launcher
 
 DONE, FAULT, USERS_FAULT, INTERRUPTED = 0, 1, 2, 130
 _RECIPE, _OVERRIDES = "a YAML file, or the name of one that ships with rlperc", "as in stages.reason.train.max_steps=20"
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     In a job of several processes one that fails does not return: see `_leave`.
     """
-    if os.environ.get("WORLD_SIZE", "1") == "1":
+    if not _is_one_of_many():
         return _main(arguments)
     try:
         code = _main(arguments)
@@ -50,6 +51,7 @@ def _main(arguments: Sequence[str] | None) -> int:
             print(f"rlperc: {error}", file=sys.stderr)
         return error.code
     except UserError as error:
+        to_launcher(str(error))
         if _first_process() or os.environ.get("LOCAL_RANK", "0") == "0" or isinstance(error, RewardError | FolderError):
             rank = "" if _first_process() else f" [rank {os.environ['RANK']}]"
             print(f"rlperc{rank}: {error}", file=sys.stderr)
@@ -111,6 +113,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _is_one_of_many() -> bool:
+    return os.environ.get("WORLD_SIZE", "1") != "1"
+
+
 def _first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
@@ -133,6 +139,11 @@ def _train(options: argparse.Namespace) -> int:
     before = folder.summary.stat().st_mtime_ns if folder.summary.exists() else None
     try:
         run_recipe(recipe, options.move_aside, options.resume, say=lambda text: console.print(text, highlight=False))
+    except BaseException:
+        # A launcher sends it to those that are left of a job, which still have to say why they end.
+        if _is_one_of_many():
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise
     finally:
         # However it ended, what was measured can be looked at; but a run that was refused is not ours to rewrite.
         written = folder.summary.exists() and folder.summary.stat().st_mtime_ns != before

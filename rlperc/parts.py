@@ -31,10 +31,10 @@ from rlperc.train.models import load_config, load_model, load_processor, save_mo
 from rlperc.train.sharding import as_configured
 from rlperc.train.stages import check_images, check_rows, train_stage
 from rlperc.train.start import make_start, start_source
-from rlperc.train.stop import Stop
+from rlperc.train.stop import TERMINATED, Stop
 from rlperc.train.supervise import unanswered
 from rlperc.train.trained import whole_model
-from rlperc.watch.job import Watch
+from rlperc.watch.job import INTERRUPTED, Watch
 
 Say = Callable[[str], None]
 
@@ -134,9 +134,11 @@ class Run:
         except SystemExit:
             status = "terminated"
             raise
+        except JobError as error:
+            status, self.summary["error"] = _status(error.code), str(error)
+            raise
         except Exception as error:
-            said = isinstance(error, UserError | JobError)
-            self.summary["error"] = str(error) if said else f"{type(error).__name__}: {error}"
+            self.summary["error"] = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
             raise
         finally:
             self.summary["status"] = status
@@ -144,9 +146,9 @@ class Run:
             if status == "done" and self.folder.writes:
                 write_card(self.folder)
 
-    def _ended(self, reason: str) -> None:
+    def _ended(self, reason: str, code: int) -> None:
         """Write why the run ends, while its main thread stands in a call that does not return."""
-        self.summary |= {"status": "failed", "error": reason}
+        self.summary |= {"status": _status(code), "error": reason}
         self._save()
 
     def _start(self) -> None:
@@ -273,3 +275,8 @@ class Run:
         peak = max(self.summary["peak_memory_mib"], peak_memory())
         self.summary |= {"seconds": time.monotonic() - self.began, "peak_memory_mib": peak}
         self.folder.write_json(self.folder.summary, self.summary)
+
+
+def _status(code: int) -> str:
+    """Of a run that another process ended."""
+    return {TERMINATED: "terminated", INTERRUPTED: "interrupted"}.get(code, "failed")

@@ -76,3 +76,5 @@ def quiet(tiny: bool) -> None:
         logging.getLogger("rlperc").addHandler(_AboveBars())
     # TRL 1.16 still uses transformers' old name for activation checkpointing, at every generation.
     warnings.filterwarnings("ignore", message=r".*gradient_checkpointing\w*. is deprecated", category=FutureWarning)
+    # DeepSpeed 0.19 uses torch's old names for collectives, at every one.
+    warnings.filterwarnings("ignore", message=r".torch\.distributed\.\w+. is deprecated", category=FutureWarning)

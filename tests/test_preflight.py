@@ -39,7 +39,7 @@ CONFIG = {
         "num_key_value_heads": 3,
         "head_dim": 8,
         "vocab_size": 1000,
-    }
+    },
 }
 
 
@@ -88,6 +88,45 @@ def test_sizes_of_a_real_model(tmp_path: Path) -> None:
 def test_no_model_no_sizes(tmp_path: Path) -> None:
     assert model_sizes(load_recipe(QUICKSTART, "model={name: nobody/has-this}").stages[0].model) is None
     assert model_sizes(load_recipe(QUICKSTART).stages[0].model) is None
+
+
+@pytest.mark.parametrize(
+    "broken", ["version https://git-lfs.github.com/spec/v1\n", "\x10\0\0\0\0\0\0\0{", "", "\x02" + 7 * "\0" + "[]"]
+)
+def test_weights_that_cannot_be_read_are_not_for_preflight_to_say(broken: str, tmp_path: Path) -> None:
+    folder = stored(tmp_path / "model")
+    (folder / "model.safetensors").write_text(broken)
+    assert model_sizes(recipe_on(folder).stages[0].model) is None
+
+
+@pytest.mark.parametrize("config", [{"model_type": "gemma3", "text_config": {"hidden_size": 8}}, {"model_type": "gemma3"}])
+def test_a_config_without_sizes(config: dict, tmp_path: Path) -> None:
+    folder = stored(tmp_path / "model")
+    (folder / "config.json").write_text(json.dumps(config))
+    assert model_sizes(recipe_on(folder).stages[0].model) is None
+
+
+def test_the_index_says_which_files_count(tmp_path: Path) -> None:
+    folder = stored(tmp_path / "model")
+    (folder / "model.safetensors").rename(folder / "model-1.safetensors")
+    (folder / "consolidated.safetensors").write_bytes((folder / "model-1.safetensors").read_bytes())
+    index = {"weight_map": dict.fromkeys(TENSORS, "model-1.safetensors")}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert sizes_of(recipe_on(folder)).total == TOTAL
+
+
+def test_a_reference_that_trl_loads_by_itself_counts(tmp_path: Path) -> None:
+    recipe = recipe_on(stored(tmp_path / "model"), "stages.reason.kind=rloo", "stages.reason.blend=null")
+    assert estimate(recipe.stages[-1], sizes_of(recipe), None, None, half=False)["weights"] == 2 * 4 * TOTAL
+
+
+def test_a_run_that_goes_on_has_written_some_of_it(tmp_path: Path) -> None:
+    before = machine.free_disk(tmp_path / "run")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "model.safetensors").write_bytes(b"x" * (64 << 20))
+    after = machine.free_disk(tmp_path / "run")
+    assert before is not None
+    assert after == pytest.approx(before, abs=32 << 20)
 
 
 BATCH = (
@@ -203,7 +242,11 @@ def test_gpus_as_the_driver_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for visible, found in (("1", [40960 << 20]), ("GPU-aa", [81559 << 20]), ("", []), ("0,1", [81559 << 20, 40960 << 20])):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
         assert gpu_memory() == found
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-77, GPU-b")
+    assert gpu_memory() == [81559 << 20, 40960 << 20]
     program.write_text("#!/bin/sh\necho no driver >&2; exit 9\n")
+    assert gpu_memory() == []
+    program.write_text("no program")
     assert gpu_memory() == []
 
 
@@ -214,7 +257,9 @@ def test_gpus_as_the_driver_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ({"PET_NPROC_PER_NODE": "4"}, (4, 4)),
         ({"PET_NPROC_PER_NODE": "4", "PET_NNODES": "2:3"}, (4, 8)),
         ({"PET_NPROC_PER_NODE": "gpu", "PET_NNODES": "2"}, (3, 6)),
-        ({"PET_NPROC_PER_NODE": "4", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "1"}, (1, 2)),
+        ({"PET_NPROC_PER_NODE": "4", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "1", "TORCHELASTIC_RUN_ID": "x"}, (1, 2)),
+        ({"PET_NPROC_PER_NODE": "gpu", "PET_NNODES": "2", "WORLD_SIZE": "16"}, (3, 6)),  # of an operator, on the pod
+        ({"WORLD_SIZE": "16"}, (1, 16)),
     ],
 )
 def test_processes_that_torchrun_will_start(

@@ -11,10 +11,13 @@ import sys
 import sysconfig
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from launch import LEARNING, ROOT, TORCHRUN, Begun
+from torch.distributed import PrefixStore, TCPStore
 
 from rlperc.watch.stall import Stall
 from rlperc.watch.standing import described, stack
@@ -25,15 +28,16 @@ class Two:
 
     def __init__(self, folder: Path, case: str) -> None:
         with socket.create_server(("127.0.0.1", 0)) as server:
-            port = server.getsockname()[1]
+            self.port = server.getsockname()[1]
         self.logs = [folder / f"{rank}.log" for rank in (0, 1)]
-        self.processes = [self._start(case, rank, port) for rank in (0, 1)]
+        self.case, _, alone = case.partition(", at first ")
+        self.processes = [self.start(rank) for rank in ((0,) if alone else (0, 1))]
 
-    def _start(self, case: str, rank: int, port: int) -> subprocess.Popen:
-        job = {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_RANK": "0"}
+    def start(self, rank: int) -> subprocess.Popen:
+        job = {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(self.port), "LOCAL_RANK": "0"}
         environment = {**os.environ, **job, "OMP_NUM_THREADS": "1"}
         with self.logs[rank].open("w") as log:
-            command = [sys.executable, str(ROOT / "tests" / "watched.py"), case]
+            command = [sys.executable, str(ROOT / "tests" / "watched.py"), self.case]
             return subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
 
     def until(self, rank: int, text: str, seconds: float = 60) -> None:
@@ -67,8 +71,7 @@ def rank_of(process: int) -> int:
     return int(Path(f"/proc/{process}/environ").read_bytes().split(b"\0RANK=")[1].split(b"\0")[0])
 
 
-@pytest.mark.parametrize("two", ["sleep"], indirect=True)
-@pytest.mark.parametrize("dies", [0, 1])
+@pytest.mark.parametrize(("two", "dies"), [("sleep", 0), ("sleep", 1), ("forks", 1)], indirect=["two"])
 def test_one_that_is_killed_takes_the_other_along(two: Two, dies: int) -> None:
     """Its main thread stands in a call that would not return for minutes."""
     for rank in (0, 1):
@@ -81,6 +84,36 @@ def test_one_that_is_killed_takes_the_other_along(two: Two, dies: int) -> None:
     assert words.startswith(f"last words: rank {dies} (")
     assert last.startswith(f"rlperc: rank {dies} (")
     assert f"process {two.processes[dies].pid}) is gone: killed" in last
+
+
+@pytest.mark.parametrize("two", ["told"], indirect=True)
+@pytest.mark.parametrize("which", [0, 1])
+def test_one_that_is_told_to_end_takes_the_other_along(two: Two, which: int) -> None:
+    """As when one node is drained while a model is measured: both can be started again."""
+    for rank in (0, 1):
+        two.until(rank, "together")
+    two.processes[which].terminate()
+    assert [two.code(rank) for rank in (0, 1)] == [143, 143]
+    assert f"last words: rank {which} (" in two.said(1 - which)
+    assert "was told to end" in two.said(1 - which)
+
+
+@pytest.mark.parametrize("two", ["sleep, at first alone"], indirect=True)
+def test_strangers_are_sent_away(two: Two) -> None:
+    """Whoever knows no token can neither end the job nor keep the watch from working."""
+    store = TCPStore("127.0.0.1", two.port, is_master=False, timeout=timedelta(seconds=60))
+    port = json.loads(PrefixStore("rlperc/0", store).get("address"))[0]
+    for text in (b"[" * 50_000 + b"\n", b"GET / HTTP/1.1\r\n\r\n", b'{"token": "x", "rank": 1}\n', b"7\n", b"x" * 100_000):
+        with socket.create_connection(("127.0.0.1", port)) as stranger, suppress(OSError):
+            stranger.sendall(text)
+    silent = socket.create_connection(("127.0.0.1", port))
+    two.processes.append(two.start(1))
+    for rank in (0, 1):
+        two.until(rank, "together")
+    two.processes[1].kill()
+    assert two.code(0) == 1
+    assert "is gone" in two.said(0)
+    silent.close()
 
 
 @pytest.mark.parametrize("two", ["fails"], indirect=True)

@@ -11,24 +11,37 @@ from torch import distributed
 
 from rlperc.cli import _leave
 from rlperc.errors import DataError, JobError
+from rlperc.train.stop import Stop
 from rlperc.watch.job import Watch
 
 
 def main(case: str) -> None:
     watch, first = Watch(patience=2), os.environ["RANK"] == "0"
-    watch.last_words.append(lambda reason: print("last words:", reason, flush=True))
+    watch.last_words.append(lambda reason, _: print("last words:", reason, flush=True))
     with watch.guarding():
         distributed.init_process_group("gloo", timeout=timedelta(seconds=300))
         watch.meet()
         distributed.barrier()
         print("together", flush=True)
-        {"sleep": sleep, "waits": waits, "fails": fails, "fault": fault, "ends": ends}[case](first)
+        {"sleep": sleep, "waits": waits, "fails": fails, "fault": fault, "ends": ends, "told": told, "forks": forks}[case](first)
     watch.close()
     distributed.destroy_process_group()
     print("closed", flush=True)
 
 
 def sleep(first: bool) -> None:
+    time.sleep(300)
+
+
+def told(first: bool) -> None:
+    with Stop().listening():
+        time.sleep(300)
+
+
+def forks(first: bool) -> None:
+    if not first and os.fork() == 0:
+        time.sleep(60)
+        os._exit(0)
     time.sleep(300)
 
 
@@ -59,6 +72,8 @@ def ends(first: bool) -> None:
 if __name__ == "__main__":
     try:
         main(sys.argv[1])
+    except SystemExit as error:
+        _leave(error.code)
     except JobError as error:
         print("ended by", error.rank, error, flush=True)
         _leave(error.code)

@@ -47,6 +47,8 @@ def needs_torchvision(architecture: str | None) -> bool:
 def config_file(model: Model) -> Path | None:
     """The `config.json` of a model in a folder, or that the hub's client has fetched before; None where there is neither."""
     name = str(model.name or "")
+    if not name:
+        return None
     if Path(name).is_dir():
         return Path(name) / "config.json"
     if name.count("/") != 1 or name.startswith((".", "/")):

@@ -11,25 +11,41 @@ GIB = 1 << 30
 
 
 def gpu_memory() -> list[int]:
-    """Bytes of memory of each GPU that this process may use; empty where there is no NVIDIA GPU, or no driver."""
+    """Bytes of memory of each GPU that this process may use; empty where there is no NVIDIA GPU, or its driver says nothing.
+
+    A part of a GPU (MIG) counts as one, with the memory of a whole one.
+    """
     program = shutil.which("nvidia-smi")
     if program is None:
         return []
     query = [program, "--query-gpu=index,uuid,memory.total", "--format=csv,noheader,nounits"]
-    done = subprocess.run(query, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603
-    if done.returncode:
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True)  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
         return []
     rows = [[word.strip() for word in line.split(",")] for line in done.stdout.splitlines() if line.count(",") == 2]
+    sizes = {index: (uuid, int(memory) << 20) for index, uuid, memory in rows if memory.isdigit()}
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    wanted = None if visible is None else [word.strip() for word in visible.split(",")]
-    kept = [row for row in rows if wanted is None or any(name in (row[0], row[1]) for name in wanted)]
-    return [int(memory) << 20 for *_, memory in kept if memory.isdigit()]
+    if visible is None:
+        return [size for _, size in sizes.values()]
+    found = (_named(word.strip(), sizes) for word in visible.split(",") if word.strip())
+    return [size for size in found if size is not None]
 
 
-def free_disk(place: Path) -> int:
-    """Bytes that are free where a folder is, or will be."""
+def _named(word: str, sizes: dict[str, tuple[str, int]]) -> int | None:
+    """As CUDA reads it: an index, or the beginning of a UUID."""
+    if word in sizes:
+        return sizes[word][1]
+    part = word.startswith("MIG-")
+    return next((size for uuid, size in sizes.values() if part or uuid.startswith(word)), None)
+
+
+def free_disk(place: Path) -> int | None:
+    """Bytes that a folder has, or will have, room for, what lies in it included; None where its disk does not say."""
     there = next(folder for folder in (place.absolute(), *place.absolute().parents) if folder.is_dir())
-    return shutil.disk_usage(there).free
+    found = shutil.disk_usage(there)
+    taken = sum(file.stat().st_size for file in place.rglob("*") if file.is_file()) if place.is_dir() else 0
+    return found.free + taken if found.total else None
 
 
 def shared_memory(place: str) -> int | None:
@@ -44,7 +60,7 @@ def shared_memory(place: str) -> int | None:
 def foresee_launch() -> None:
     """Let checks count the processes that torchrun would start here by its own variables, where it has not started yet."""
     asked = os.environ.get("PET_NPROC_PER_NODE")
-    if asked is None or "WORLD_SIZE" in os.environ:
+    if asked is None or "TORCHELASTIC_RUN_ID" in os.environ:
         return
     here = int(asked) if asked.isdigit() else max(1, len(gpu_memory()))
     nodes = int(os.environ.get("PET_NNODES", "1").partition(":")[0])  # `1:4` begins with one
@@ -52,8 +68,8 @@ def foresee_launch() -> None:
 
 
 def processes_here() -> int:
-    """How many processes of the job the launcher starts on this machine; 1 where none does."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("WORLD_SIZE") or 1)
+    """How many processes of the job the launcher starts on this machine; 1 where none says so."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def gib(size: float) -> str:

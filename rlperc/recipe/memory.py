@@ -61,9 +61,11 @@ def estimate(stage: Stage, sizes: Sizes, zero: dict[str, Any] | None, gpu: int |
 def _states(stage: Stage, sizes: Sizes, zero: dict[str, Any], half: bool) -> dict[str, float]:
     """Weights, gradients and optimizer states, of the policy and of what else the stage trains or keeps."""
     level, processes = int(zero.get("stage", 0)), launched()
-    stored = {"float32": 4, "auto": sizes.stored}.get(stage.model.dtype, 2)
-    width = 2 if zero and half else stored  # DeepSpeed keeps half-precision weights beside a float32 copy of its share
-    reference = bool(stage.train.get("beta")) and stage.model.lora is None
+    width = (
+        2 if zero and half else stored_width(stage, sizes)
+    )  # DeepSpeed keeps half-precision weights beside a float32 copy of its share
+    beta = stage.train.get("beta", 0.05 if stage.kind == "rloo" else 0.0)  # TRL's defaults
+    reference = bool(beta) and stage.model.lora is None
     trunk = stage.ppo is not None and stage.ppo.trunk == "own"
     trained = sizes.trained(stage.model) + (sizes.total if trunk else 0)
     master = _FP32 if zero else 0
@@ -78,16 +80,22 @@ def _states(stage: Stage, sizes: Sizes, zero: dict[str, Any], half: bool) -> dic
     }
 
 
+def stored_width(stage: Stage, sizes: Sizes) -> float:
+    """Bytes of a weight, in memory and on the disk."""
+    return {"float32": 4.0, "auto": sizes.stored}.get(stage.model.dtype, 2.0)
+
+
 def _tokens(stage: Stage) -> tuple[int, int]:
-    """Of the longest sequence, and of its response."""
-    responses = int(stage.train.get("max_completion_length", 512)) if stage.kind in RL_KINDS else PROMPT
+    """Of the longest sequence, and those of it that logits are computed for."""
+    if stage.kind not in RL_KINDS:
+        return 2 * PROMPT, 2 * PROMPT
+    responses = int(stage.train.get("max_completion_length", 512))
     room = stage.rollout.vllm.get("max_model_len")
     return (int(room) if room else PROMPT + responses), responses
 
 
 def checkpoint_size(stage: Stage, sizes: Sizes) -> float:
     """Bytes of a checkpoint on the disk: weights (or adapters), and unless left out the optimizer's two states."""
-    trained = sizes.trained(stage.model)
-    width = {"float32": 4, "auto": sizes.stored}.get(stage.model.dtype, 2)
+    trained, width = sizes.trained(stage.model), stored_width(stage, sizes)
     kept = trained if stage.model.lora is not None else sizes.total
     return kept * width + (0 if stage.train.get("save_only_model") else 2 * trained * width)

@@ -9,7 +9,7 @@ from rlperc.recipe.batches import launched
 from rlperc.recipe.distributed import deepspeed_config
 from rlperc.recipe.environment import check_versions
 from rlperc.recipe.machine import GIB, free_disk, gib, gpu_memory, processes_here, shared_memory
-from rlperc.recipe.memory import checkpoint_size, estimate
+from rlperc.recipe.memory import checkpoint_size, estimate, stored_width
 from rlperc.recipe.schema import Recipe, Stage
 from rlperc.recipe.weights import Sizes, model_sizes
 
@@ -78,13 +78,15 @@ def _shared(recipe: Recipe, gpus: list[int]) -> list[Lack]:
 
 
 def _disk(recipe: Recipe, sizes: Sizes) -> list[Lack]:
-    """Room for one checkpoint and for the models that stages leave; and for all checkpoints that are kept."""
+    """Room for one checkpoint and for the models that stages leave, also of a run that goes on; and for all that is kept."""
     free, asked = free_disk(recipe.output), f"writing into {recipe.output}"
+    if free is None:
+        return []
     saving = [stage for stage in recipe.stages if stage.train.get("save_strategy") != "no"]
     checkpoint = max((checkpoint_size(stage, sizes) for stage in saving), default=0.0)
-    models = len(recipe.stages) * sizes.total * sizes.stored
+    models = sum(sizes.total * stored_width(stage, sizes) for stage in recipe.stages)
     kept = max((_kept(stage) for stage in saving), default=0)
-    takes = f"a checkpoint takes {gib(checkpoint)}, the models of all stages {gib(models)}, and {gib(free)} are free"
+    takes = f"a checkpoint takes {gib(checkpoint)}, the models of all stages {gib(models)}, and there is room for {gib(free)}"
     if free < checkpoint + models:
         return [Lack(MachineError(asked, takes, "output=a folder on another disk, or free some room"), sure=True)]
     if free < kept * checkpoint + models:

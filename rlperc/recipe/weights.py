@@ -20,8 +20,8 @@ class Sizes(NamedTuple):
 
     parameters: dict[str, tuple[int, ...]]
     """Name to shape."""
-    stored: int
-    """Bytes of a weight on the disk."""
+    stored: float
+    """Bytes of a weight on the disk, on average."""
     layers: int
     hidden: int
     vocabulary: int
@@ -51,23 +51,27 @@ class Sizes(NamedTuple):
 
 
 def model_sizes(settings: Model) -> Sizes | None:
-    """Sizes of a model that lies on this machine: in a folder, or in the hub's cache. None where it does not."""
+    """Sizes of a model that lies on this machine, in a folder or in the hub's cache. None where it does not, or says no sizes."""
     file = config_file(settings)
-    if file is None or not file.is_file():
+    try:
+        return None if file is None else _read(file)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error):
+        return None  # whoever loads it will say what is wrong with it
+
+
+def _read(file: Path) -> Sizes | None:
+    tensors = {name: one for part in _files(file.parent) for name, one in _header(part).items() if one["dtype"] in BYTES}
+    parameters = {name: tuple(one["shape"]) for name, one in tensors.items()}
+    total = sum(map(math.prod, parameters.values()))
+    if not total:
         return None
-    files = sorted(file.parent.glob("*.safetensors"))
-    if not files:
-        return None
-    headers = [_header(file) for file in files]
-    parameters = {name: tuple(one["shape"]) for header in headers for name, one in header.items()}
-    stored = max(BYTES.get(one["dtype"], 4) for header in headers for one in header.values())
     config = json.loads(file.read_text(encoding="utf-8"))
     text = config.get("text_config") or config
     heads = int(text["num_attention_heads"])
     width = int(text.get("head_dim") or text["hidden_size"] // heads)
     return Sizes(
         parameters,
-        stored,
+        stored=sum(BYTES[one["dtype"]] * math.prod(one["shape"]) for one in tensors.values()) / total,
         layers=int(text["num_hidden_layers"]),
         hidden=int(text["hidden_size"]),
         vocabulary=int(text["vocab_size"]),
@@ -75,13 +79,25 @@ def model_sizes(settings: Model) -> Sizes | None:
     )
 
 
+def _files(folder: Path) -> list[Path]:
+    """Those that the index names, where there is one: some folders hold another copy of the weights."""
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return [folder / "model.safetensors"]
+    names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+    return [folder / name for name in sorted(set(names))]
+
+
 def _header(file: Path) -> dict[str, Any]:
     """Name to dtype and shape. Format: eight bytes of length, then JSON (safetensors' README, "Format")."""
     with file.open("rb") as opened:
         (length,) = struct.unpack("<Q", opened.read(8))
+        if length > file.stat().st_size:
+            raise ValueError(f"{file} is no safetensors file")
         header = json.loads(opened.read(length))
     return {name: one for name, one in header.items() if name != "__metadata__"}
 
 
 def _frozen(name: str, freeze: list[str]) -> bool:
-    return any(part_of(name) == one or name.startswith(one) for one in freeze)
+    # Older Qwen-VL files name the language model's weights without it.
+    return any((part_of(name) or "language") == one or name.startswith(one) for one in freeze)

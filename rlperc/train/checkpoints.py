@@ -151,6 +151,8 @@ class _Keeper(TrainerCallback):
             to_disk(folder)
             self.checkpoints.commit(state.global_step)
             self.checkpoints.rotate(self.limit)
+        # Where all are told to end, the first that leaves may take the job along.
+        self.trainer.accelerator.wait_for_everyone()
         self._saved = state.global_step
 
     @property

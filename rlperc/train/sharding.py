@@ -6,6 +6,7 @@ measured between the stages are whole ones.
 
 from __future__ import annotations
 
+import inspect
 import os
 import socket
 from collections.abc import Iterator
@@ -74,6 +75,18 @@ def gathered(trainer: Any) -> dict[str, torch.Tensor] | None:
         return None
     weights: dict[str, torch.Tensor] = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     return weights
+
+
+def let_go(engine: Any) -> None:
+    """End an engine of DeepSpeed, so that its memory can be freed."""
+    from deepspeed.runtime.zero import parameter_offload
+    from deepspeed.runtime.zero.partitioned_param_coordinator import PartitionedParameterCoordinator
+
+    engine.destroy()
+    # DeepSpeed 0.19 keeps the model in a list, and the engine in the cache of a method, for as long as the program runs.
+    parameter_offload.FWD_MODULE_STACK.clear()
+    method = PartitionedParameterCoordinator._PartitionedParameterCoordinator__params_to_release
+    inspect.getclosurevars(method).nonlocals["func"].cache_clear()  # behind the decorator that names it for profilers
 
 
 @contextmanager

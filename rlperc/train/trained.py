@@ -12,7 +12,7 @@ from peft import PeftModel
 from rlperc.recipe.schema import Model
 from rlperc.score.coupling import Coupling
 from rlperc.train.models import load_model
-from rlperc.train.sharding import gathered
+from rlperc.train.sharding import gathered, let_go
 
 
 @dataclass(frozen=True)
@@ -54,5 +54,5 @@ def left_by(trainer: Any, **known: Any) -> Trained:
     """What a trainer leaves. All processes take part in it, and the trainer trains no more."""
     trained = Trained(trainer.accelerator.unwrap_model(trainer.model), gathered(trainer), **known)
     if trainer.is_deepspeed_enabled:
-        trainer.model_wrapped.destroy()
+        let_go(trainer.model_wrapped)
     return trained

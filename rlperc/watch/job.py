@@ -19,10 +19,12 @@ from rlperc.errors import JobError, UserError
 from rlperc.watch.stall import PATIENCE, Stall, Standstill
 from rlperc.watch.star import COMES_WITHIN, Star
 
-FAILED, USERS_FAULT = 1, 2
+FAILED, USERS_FAULT, INTERRUPTED = 1, 2, 130
 GRACE = 5.0
 """Seconds for a main thread to fail by itself because another process did, before its process is ended."""
 _MEETS_WITHIN = 60.0
+_LONGEST = 4000
+"""Characters of a reason: models that do not fit list all their weights."""
 
 
 class End(NamedTuple):
@@ -38,8 +40,8 @@ class Watch:
 
     def __init__(self, patience: float = PATIENCE) -> None:
         self.rank, self.world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-        self.last_words: list[Callable[[str], None]] = []
-        """Called with the reason where the process is ended although its main thread stands in a call."""
+        self.last_words: list[Callable[[str, int], None]] = []
+        """Called with the reason and the exit code where the process is ended although its main thread stands in a call."""
         self._name = f"rank {self.rank} ({socket.gethostname()}, process {os.getpid()})"
         self._began, self._met = time.monotonic(), self.world == 1
         self._still, self._stall = Standstill(), Stall(patience)
@@ -71,11 +73,8 @@ class Watch:
         try:
             yield
         except BaseException as error:
-            self._hear_no_sigterm()
-            if isinstance(error, Exception):
-                self._failed(error)
-            else:  # SIGTERM and Ctrl-C
-                self._asked_to_leave(error)
+            with self._hearing_no_sigterm():
+                self._failed(error) if isinstance(error, Exception) else self._asked_to_leave(error)
             raise
 
     def close(self) -> None:
@@ -83,10 +82,17 @@ class Watch:
         self._left.set()
         self._star.close(GRACE)
 
-    def _hear_no_sigterm(self) -> None:
-        """A launcher sends it to those that are left, which have to say why they end."""
-        if self.world > 1 and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    @contextmanager
+    def _hearing_no_sigterm(self) -> Iterator[None]:
+        """A launcher sends it to those that are left, which have to find out why they end."""
+        if self.world == 1 or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
     def _failed(self, error: Exception) -> None:
         if self.world == 1 or self._left.is_set() or isinstance(error, JobError):
@@ -94,19 +100,25 @@ class Watch:
         mine = isinstance(error, UserError)
         if not mine:
             self._blame_another(error)
-        reason = str(error) if mine else f"{type(error).__name__}: {error}"
+        reason = (str(error) if mine else f"{type(error).__name__}: {error}")[:_LONGEST]
         end = End(self.rank, f"{self._name}: {reason}" if self.rank else reason, USERS_FAULT if mine else FAILED)
         self._left.set()
-        _to_launcher(end.reason)
+        to_launcher(end.reason)
         if self._star.tell(end=end) and mine and self.rank:
             raise JobError(*end) from error
 
     def _asked_to_leave(self, error: BaseException) -> None:
-        """SIGTERM comes to all, and from a launcher also when another process has died."""
-        if self.world > 1 and not self._left.is_set():
-            self._blame_another(error)
-            self._left.set()
-            self._star.part()
+        """SIGTERM comes from a launcher when another process has died; otherwise whoever gets it takes the others along.
+
+        What a stage saves before it ends, all have saved by then.
+        """
+        if self.world == 1 or self._left.is_set():
+            return
+        self._blame_another(error)
+        self._left.set()
+        code = error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else INTERRUPTED
+        self._star.tell(end=End(self.rank, f"{self._name} was told to end", code))
+        self._star.part()
 
     def _blame_another(self, error: BaseException) -> None:
         """Where another process dies, calls that were waiting for it fail, and its end becomes known a moment later."""
@@ -156,12 +168,17 @@ class Watch:
     def _end_process(self, end: End) -> None:
         if self._left.wait(GRACE):
             return
-        for words in self.last_words:
-            words(end.reason)
-        if speaks(end):
-            _say(end.reason)
-        sys.stdout.flush()
-        os._exit(end.code)
+        # A disk that takes nothing more may be why the job ends, and may hold whoever writes.
+        last = threading.Timer(2 * GRACE, os._exit, (end.code,))
+        last.daemon = True
+        last.start()
+        try:
+            for words in self.last_words:
+                words(end.reason, end.code)
+            if speaks(end):
+                _say(end.reason)
+        finally:
+            os._exit(end.code)
 
 
 def speaks(end: End | JobError) -> bool:
@@ -173,7 +190,7 @@ def _say(text: str) -> None:
     print(f"\nrlperc: {text}", file=sys.stderr, flush=True)  # noqa: T201 - below the bars, whose lock may be held
 
 
-def _to_launcher(reason: str) -> None:
+def to_launcher(reason: str) -> None:
     """Where torchrun looks for the reason that it shows last."""
     if file := os.environ.get("TORCHELASTIC_ERROR_FILE"):
         said = f"rlperc: {reason}"

@@ -14,20 +14,20 @@ _ANSWER = 10.0
 
 
 class Standstill:
-    """How long the main thread has stood where it stands.
+    """How long the thread that makes this has stood where it stands.
 
     It has moved where it is found at another line, or a step was counted: a loop may well be met at one line each time.
     """
 
     def __init__(self) -> None:
         self.steps = 0
-        self._main = threading.main_thread().ident or 0
+        self._thread = threading.get_ident()
         self._seen: tuple[int, Stack] = (0, ())
         self._since = time.monotonic()
 
     def look(self) -> float:
         """Seconds."""
-        found = self.steps, stack(self._main)
+        found = self.steps, stack(self._thread)
         if found != self._seen:
             self._seen, self._since = found, time.monotonic()
         return time.monotonic() - self._since

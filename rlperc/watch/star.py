@@ -7,6 +7,7 @@ doing: one that is busy for minutes is not taken for dead.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import selectors
 import socket
@@ -47,6 +48,7 @@ class Star(threading.Thread):
         self._parted: set[int] = set()
         self._closing = threading.Event()
         self._selector = selectors.DefaultSelector()
+        self._server = socket.socket()
         self._token = os.urandom(16).hex()
 
     @property
@@ -75,10 +77,19 @@ class Star(threading.Thread):
             (self._open if self._rank == 0 else self._connect)()
         except OSError:
             return  # rank 0 says who is missing
+        os.register_at_fork(after_in_child=self._forget)
+        try:
+            self._listen()
+        except Exception:
+            logging.getLogger(__name__).exception("rlperc: nobody notices any more whether a process dies:")
+
+    def _listen(self) -> None:
         while not (self._closing.is_set() and (self._rank or not self._wires)):
             for key, _ in self._selector.select(timeout=self._every):
-                if key.data is None:
-                    self._accept(key.fileobj)
+                if key.fileobj is self._server:
+                    self._accept(self._server)
+                elif isinstance(key.data, Wire):
+                    self._greet(key.data)
                 else:
                     self._read(key.data)
             if not self._closing.is_set():
@@ -87,9 +98,9 @@ class Star(threading.Thread):
             self._drop(rank)
 
     def _open(self) -> None:
-        server = listening()
-        self._selector.register(server, selectors.EVENT_READ, None)
-        self._store().set("address", json.dumps([server.getsockname()[1], self._token, self.names[0]]))
+        self._server = listening()
+        self._selector.register(self._server, selectors.EVENT_READ)
+        self._store().set("address", json.dumps([self._server.getsockname()[1], self._token, self.names[0]]))
 
     def _connect(self) -> None:
         port, token, self.names[0] = json.loads(self._store().get("address"))
@@ -106,16 +117,31 @@ class Star(threading.Thread):
         store = TCPStore(address, port, is_master=False, timeout=timedelta(seconds=COMES_WITHIN))
         return PrefixStore(f"rlperc/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
 
-    def _accept(self, server: Any) -> None:
-        wire = Wire(server.accept()[0])
-        hello = next(iter(wire.read() or []), {})
+    def _accept(self, server: socket.socket) -> None:
+        try:
+            wire = Wire(server.accept()[0])
+        except OSError as error:  # too many files are open
+            logging.getLogger(__name__).warning("rlperc: a process cannot connect: %s", error)
+            return
+        self._selector.register(wire.socket, selectors.EVENT_READ, wire)
+
+    def _greet(self, wire: Wire) -> None:
+        """Take in whoever says the token that rank 0 left in the store."""
+        messages = wire.read()
+        if messages == []:
+            return
+        self._selector.unregister(wire.socket)
+        hello, *more = messages or [{}]
         rank = hello.get("rank")
         if hello.get("token") != self._token or not isinstance(rank, int):
             wire.close()
             return
         self.names[rank] = str(hello.get("name"))
         self._add(rank, wire)
+        self._hear(rank, more)
         if not self.missing:
+            self._selector.unregister(self._server)
+            self._server.close()  # nobody else is expected
             self.whole.set()
 
     def _add(self, rank: int, wire: Wire) -> None:
@@ -124,15 +150,23 @@ class Star(threading.Thread):
 
     def _read(self, rank: int) -> None:
         messages = self._wires[rank].read()
-        for message in messages or []:
-            if message.get("parted"):
-                self._parted.add(rank)
-            else:
-                self._hears.heard(rank, message)
+        self._hear(rank, messages or [])
         if messages is None:
             self._drop(rank)
             if rank not in self._parted and not self._closing.is_set():
                 self._hears.lost(rank)
+
+    def _hear(self, rank: int, messages: list[dict[str, Any]]) -> None:
+        for message in messages:
+            if message.get("parted"):
+                self._parted.add(rank)
+            else:
+                self._hears.heard(rank, message)
+
+    def _forget(self) -> None:
+        for wire in self._wires.values():
+            wire.forget()
+        self._server.close()
 
     def _drop(self, rank: int) -> None:
         wire = self._wires.pop(rank)

@@ -2,10 +2,10 @@
 
     .venv/bin/python tests/benchmarks/zero.py
 
-Memory: supervised steps of a model with some 80 million random weights in float32, small batches, on CPU with gloo. The peak of a
-process's resident memory, less that of the same run with the quickstart's tiny model, is what weights, gradients, optimizer and
-communication take; `rlperc check`'s arithmetic for weights, gradients and optimizer stands beside it. Peaks while models load and
-are saved count too. Time: from the third step's line in the metrics to the last one's.
+Memory: supervised steps of a model with some 80 million random weights in float32, small batches, on CPU with gloo; resident
+MiB of the largest process. At the peak: also while models load, are gathered and saved. While it trains: from the third step on;
+less that of the same run with the quickstart's tiny model, it is what weights, gradients, optimizer and communication take, and
+`rlperc check`'s arithmetic for the first three stands beside it. Time: from the third step's line in the metrics to the last's.
 
 Scaling: GRPO steps of the quickstart's tiny model, as many responses for each process, one thread each.
 """
@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -56,21 +57,19 @@ def main() -> None:
 
 
 def memory(folder: Path, ways: list[str], repeats: int) -> None:
-    print("| `distributed` | peak of a process, MiB | above a tiny model's | by arithmetic | a step, s |\n|---|---|---|---|---|")
+    print("| `distributed` | at the peak | while it trains | above a tiny model | by arithmetic | a step, s |")
+    print("|---|---|---|---|---|---|")
     for way in ways:
-        peaks, times = [], []
+        supervised = [*SHORT, *SUPERVISED, f"stages.warm.train.max_steps={STEPS}", f"distributed={way}"]
+        found, above = [], []
         for repeat in range(repeats):
             run = folder / f"{way}-{repeat}"
-            supervised = [*SHORT, *SUPERVISED, f"stages.warm.train.max_steps={STEPS}", f"distributed={way}"]
-            tiny = watched(Begun(folder / f"{way}-{repeat}-tiny", *supervised, launcher=TORCHRUN), "warm")[0]
-            peak, seconds = watched(Begun(run, *supervised, LARGE, launcher=TORCHRUN), "warm")
-            peaks.append((max(peak), max(peak) - max(tiny)))
-            times.append(seconds)
-        expected = arithmetic(run, way)
-        print(
-            f"| {way} | {shown([p for p, _ in peaks])} | {shown([d for _, d in peaks])} | {expected:.0f} | {shown(times, 2)} |",
-            flush=True,
-        )
+            tiny = watched(Begun(folder / f"{way}-{repeat}-tiny", *supervised, launcher=TORCHRUN), "warm")
+            found.append(watched(Begun(run, *supervised, LARGE, launcher=TORCHRUN), "warm"))
+            above.append(found[-1].training - tiny.training)
+        columns = [shown([one.peak for one in found]), shown([one.training for one in found]), shown(above)]
+        columns += [f"{arithmetic(run, way):.0f}", shown([one.seconds for one in found], 2)]
+        print(f"| {way} | {' | '.join(columns)} |", flush=True)
 
 
 def arithmetic(run: Path, way: str) -> float:
@@ -94,32 +93,38 @@ def scaling(folder: Path, repeats: int) -> None:
     )
     print("\n| processes | a GRPO step, s | responses a second |\n|---|---|---|")
     for processes, launcher in ((1, ()), (2, TORCHRUN)):
-        times = [
-            watched(Begun(folder / f"scale-{processes}-{n}", *options, launcher=launcher), "reason")[1] for n in range(repeats)
-        ]
+        runs = (Begun(folder / f"scale-{processes}-{repeat}", *options, launcher=launcher) for repeat in range(repeats))
+        times = [watched(run, "reason").seconds for run in runs]
         batch = load_recipe(QUICKSTART).stages[-1].train["per_device_train_batch_size"]
         print(f"| {processes} | {shown(times, 2)} | {shown([processes * batch / one for one in times])} |", flush=True)
 
 
-def watched(run: Begun, stage: str) -> tuple[list[float], float]:
-    """Peak resident MiB of each process, and seconds of a step of a stage."""
-    peaks: dict[int, float] = {}
+class Watched(NamedTuple):
+    """Of a run's largest process in MiB, at its peak and while a stage trains; and seconds of a step."""
+
+    peak: float
+    training: float
+    seconds: float
+
+
+def watched(run: Begun, stage: str) -> Watched:
+    peak = training = 0.0
     seen: dict[int, float] = {}
     metrics = run.folder / "metrics.jsonl"
     while run.process.poll() is None:
-        for process in (run.process.pid, *children(run.process.pid)):
-            peaks[process] = max(peaks.get(process, 0.0), peak_of(process))
+        processes = children(run.process.pid)
+        peak = max([peak, *(resident(process, "VmHWM") for process in processes)])
+        if WARM < len(seen) < STEPS:
+            training = max([training, *(resident(process, "VmRSS") for process in processes)])
         lines = metrics.read_text().split("\n")[:-1] if metrics.exists() else []
-        for line in lines:
-            found = json.loads(line)
-            if found.get("stage") == stage and "loss" in found:
-                seen.setdefault(found["step"], time.monotonic())
+        for entry in map(json.loads, lines):
+            if entry.get("stage") == stage and "loss" in entry:
+                seen.setdefault(entry["step"], time.monotonic())
         time.sleep(0.02)
     code, said = run.end()
     if code:
         sys.exit(said[-3000:])
-    launched = {process: peak for process, peak in peaks.items() if process != run.process.pid} or peaks
-    return sorted(launched.values())[-2:], (seen[STEPS] - seen[WARM + 1]) / (STEPS - WARM - 1)
+    return Watched(peak, training, (seen[STEPS] - seen[WARM + 1]) / (STEPS - WARM - 1))
 
 
 def children(process: int) -> list[int]:
@@ -130,9 +135,9 @@ def children(process: int) -> list[int]:
         return []
 
 
-def peak_of(process: int) -> float:
+def resident(process: int, name: str) -> float:
     try:
-        found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text())
+        found = re.search(rf"{name}:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text())
     except OSError:
         return 0.0
     return int(found[1]) / 1024 if found else 0.0

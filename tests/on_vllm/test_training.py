@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 import torch
-from launch import QUICKSTART, ROOT, SHORT, in_two_processes, rlperc
+from launch import LEARNING, QUICKSTART, ROOT, SHORT, Begun, in_two_processes, rlperc
 from rollouts import ARCHITECTURES, build, differences, every_kind, rolling
 from trainers import outputs, pay
+from whole import same_run
 
 EXACT = 2e-5
 # The image token is kept from being sampled, which moves the others' log-probabilities by what it had; and half of nothing else.
@@ -132,6 +133,22 @@ def test_a_run_on_other_weights_stops_with_a_table(tmp_path: Path) -> None:
     assert "differ from the trainer's by" in done.stderr
     assert "largest  at" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_killed_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    """What vLLM draws follows from the seed, the step's prompts and the weights that it is sent first."""
+    options = [*LEARNING, "evaluate=null", "rollout.engine=vllm", "stages.reason.train.save_strategy=steps"]
+    options += ["stages.reason.train.save_steps=1"]
+    whole = Begun(tmp_path / "whole", *options)
+    assert whole.end()[0] == 0
+    cut = Begun(tmp_path / "cut", *options)
+    cut.until("reason", 2)
+    cut.process.kill()
+    cut.end()
+    code, said = Begun(tmp_path / "cut", *options, "--resume").end()
+    assert code == 0, said[-3000:]
+    assert "going on after" in said
+    same_run(tmp_path / "cut", tmp_path / "whole")
 
 
 @pytest.mark.parametrize("architecture", ["idefics3_tiles", "qwen3_vl"])
