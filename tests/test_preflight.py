@@ -116,7 +116,7 @@ def test_the_index_says_which_files_count(tmp_path: Path) -> None:
 
 
 def test_a_reference_that_trl_loads_by_itself_counts(tmp_path: Path) -> None:
-    recipe = recipe_on(stored(tmp_path / "model"), "stages.reason.kind=rloo", "stages.reason.blend=null")
+    recipe = recipe_on(stored(tmp_path / "model"), "stages.reason.kind=rloo")
     assert estimate(recipe.stages[-1], sizes_of(recipe), None, None, half=False)["weights"] == 2 * 4 * TOTAL
 
 
@@ -193,7 +193,7 @@ def test_a_full_disk_stops_and_a_filling_one_is_said(tmp_path: Path, monkeypatch
     saving = [f"stages.{stage}.train.save_strategy=steps" for stage in ("see", "warm", "reason")]
     steps = ("stages.reason.train.max_steps=100", "stages.reason.train.save_steps=10")
     recipe = recipe_on(stored(tmp_path / "model"), *saving, *steps, f"output={tmp_path / 'run'}")
-    models, checkpoint = 3 * 2 * TOTAL, 12 * TOTAL
+    models, checkpoint = 3 * 4 * TOTAL, 12 * TOTAL
     monkeypatch.setattr(preflight, "free_disk", lambda _: models + checkpoint - 1)
     with pytest.raises(MachineError, match="a checkpoint takes"):
         preflight.check_machine(recipe)
