@@ -4,7 +4,8 @@
     .venv/bin/python tests/benchmarks/kills.py --kills 5 --distributed zero3
 
 The quickstart cut down to seconds, with a checkpoint at every step. All its processes get SIGKILL at a moment drawn evenly from
-the whole of it: while it starts, measures, generates, updates or saves. Then `rlperc train … --resume` ends it.
+the time between the first step's line in the metrics and the last one's: while it generates, scores, updates, saves, loads or
+measures. Then `rlperc train … --resume` ends it.
 
 Prints for each kill what was done by then and whether the metrics, the completions, the summary and the weights are those of the
 run that nothing interrupted, to the last bit; the exit code is 1 where one is not.
@@ -36,17 +37,21 @@ def main() -> None:
     options = parser.parse_args()
     draw = random.Random(options.seed)
     launcher = TORCHRUN if options.distributed else ()
-    train = [*LEARNING, "train.save_strategy=steps", "train.save_steps=1"]
+    train = [*LEARNING, "train.save_strategy=steps", "train.save_steps=1", "stages.reason.train.max_steps=12"]
     train += [f"distributed={options.distributed}"] if options.distributed else []
     wrong = 0
     with tempfile.TemporaryDirectory() as folder:
+        first = Begun(Path(folder, "whole"), *train, launcher=launcher)
+        first.until("see", 1)
         began = time.monotonic()
-        whole = ended(Begun(Path(folder, "whole"), *train, launcher=launcher))
+        first.until("reason", 12)
         length = time.monotonic() - began
-        print(f"a whole run: {length:.1f} s; seed {options.seed}")
+        whole = ended(first)
+        print(f"from the first step to the last: {length:.1f} s; seed {options.seed}")
         print("| kill | after | done by then | checkpoint | the same in the end |\n|---|---|---|---|---|", flush=True)
         for kill in range(1, options.kills + 1):
             run, moment = Begun(Path(folder, str(kill)), *train, "--resume", launcher=launcher), draw.uniform(0, length)
+            run.until("see", 1)
             time.sleep(moment)
             everything(run, signal.SIGKILL)
             state = progress(run.folder)
