@@ -164,9 +164,10 @@ def _check(options: argparse.Namespace) -> int:
     recipe = read_recipe(options)
     notes = check_recipe(recipe)
     notes += check_machine(recipe) if options.here else map(str, preflight(recipe))
-    for note in notes:
-        print(f"note: {note}")
-    print(f"{options.recipe}: {len(recipe.stages)} stages, nothing wrong")
+    if _first_process():
+        for note in notes:
+            print(f"note: {note}")
+        print(f"{options.recipe}: {len(recipe.stages)} stages, nothing wrong")
     return DONE
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import distributed
 
 from rlperc.parts import Run, Say
 from rlperc.process import in_first, quiet
+from rlperc.recipe.batches import launched
 from rlperc.recipe.check import check_recipe
 from rlperc.recipe.folder import RunFolder
 from rlperc.recipe.preflight import check_machine
@@ -66,6 +68,9 @@ def _prepared(recipe: Recipe, say: Say) -> tuple[list[Any], PartialState]:
     sharded = recipe.distributed != "ddp"
     if sharded:
         before_configs()
+    if launched() > 1 and not torch.cuda.is_available():
+        # transformers hands the limit on for GPUs only.
+        PartialState(cpu=True, timeout=timedelta(seconds=recipe.stages[0].train.get("ddp_timeout", 1800)))
     # The configs first: they open the process group with the recipe's own `ddp_timeout` and `ddp_backend`.
     configs = [stage_config(recipe, stage, RunFolder(recipe.output).stage(stage.name)) for stage in recipe.stages]
     if sharded:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 import torch
-from launch import LEARNING, QUICKSTART, SHORT, TORCHRUN, Begun, rlperc, values
+from launch import LEARNING, QUICKSTART, SHORT, TORCHRUN, Begun, in_two_processes, rlperc, values
 from mixed import mixed_rows
 from safetensors.torch import load_file
 from trainers import tiny_model
@@ -186,6 +186,29 @@ def test_models_in_rewards_under_zero3(tmp_path: Path) -> None:
         found, expected = ([row[name] for row in tables[way]] for way in ("zero3", "ddp"))
         assert found == pytest.approx(expected, rel=1e-5, abs=1e-6)
     assert len({row["other"] for row in tables["ddp"]}) > 2
+
+
+LIMIT = """
+import sys
+from datetime import timedelta
+
+from torch import device, distributed
+
+from rlperc.recipe.load import load_recipe
+from rlperc.run import _prepared
+
+_prepared(load_recipe(*sys.argv[1:]), print)
+group = distributed.group.WORLD._get_backend(device("cpu"))
+assert group.options._timeout == timedelta(seconds=30), group.options._timeout
+distributed.destroy_process_group()
+"""
+
+
+@pytest.mark.parametrize("way", ["ddp", "zero3"])
+def test_collectives_wait_as_long_as_the_recipe_says(way: str, tmp_path: Path) -> None:
+    (tmp_path / "limit.py").write_text(LIMIT)
+    options = ("train.ddp_timeout=30", f"distributed={way}", f"output={tmp_path / 'run'}")
+    in_two_processes(tmp_path / "limit.py", QUICKSTART, *options)
 
 
 def test_accelerate_launch(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ class Checkpoints:
             trainer.log_completions = False  # the table of the last step is there
             trainer._finalize_training(None, 0, time.time())
         except (RuntimeError, RewardError) as error:
-            if self.stop.asked:
+            if self.stop.asked and trainer.accelerator.num_processes == 1:  # of many, the job's watch says why they end
                 # A signal to all processes ends some before this step is saved: loaders, workers of rewards, other ranks.
                 log.warning("rlperc: ended by SIGTERM in a step that could not be saved: %s", error)
             self.stop.end_if_asked()

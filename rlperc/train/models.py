@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
@@ -55,7 +56,7 @@ def _shared(source: str | Path, settings: Model) -> dict[str, Any]:
 def _found(source: str | Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise RecipeError(
             f"the model '{source}'",
             " ".join(str(error).split())[:600],

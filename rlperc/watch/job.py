@@ -117,7 +117,7 @@ class Watch:
         self._blame_another(error)
         self._left.set()
         code = error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else INTERRUPTED
-        self._star.tell(end=End(self.rank, f"{self._name} was told to end", code))
+        self._star.tell(end=End(self.rank, f"{self._name} was {'interrupted' if code == INTERRUPTED else 'told to end'}", code))
         self._star.part()
 
     def _blame_another(self, error: BaseException) -> None:
