@@ -75,7 +75,7 @@ class Star(threading.Thread):
         """Connect, and listen until it is closed."""
         try:
             (self._open if self._rank == 0 else self._connect)()
-        except OSError:
+        except (OSError, RuntimeError):  # the latter from torch's store
             return  # rank 0 says who is missing
         os.register_at_fork(after_in_child=self._forget)
         try:
