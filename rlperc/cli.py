@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from rlperc.cli_recipe import add_recipe, read_recipe
+from rlperc.cli_recipe import add_recipe, first_process, read_recipe
 from rlperc.cli_rewards import add_rewards
 from rlperc.cli_score import add_score
 from rlperc.cli_serve import add_serve, quiet_vllm
@@ -52,15 +52,15 @@ def _main(arguments: Sequence[str] | None) -> int:
         return error.code
     except UserError as error:
         to_launcher(str(error))
-        if _first_process() or os.environ.get("LOCAL_RANK", "0") == "0" or isinstance(error, RewardError | FolderError):
-            rank = "" if _first_process() else f" [rank {os.environ['RANK']}]"
+        if first_process() or os.environ.get("LOCAL_RANK", "0") == "0" or isinstance(error, RewardError | FolderError):
+            rank = "" if first_process() else f" [rank {os.environ['RANK']}]"
             print(f"rlperc{rank}: {error}", file=sys.stderr)
         return USERS_FAULT
     except BrokenPipeError:  # `| head` has read enough; what is left in the buffer goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except KeyboardInterrupt:
-        if _first_process():
+        if first_process():
             print("rlperc: interrupted", file=sys.stderr)
         return INTERRUPTED
 
@@ -117,10 +117,6 @@ def _is_one_of_many() -> bool:
     return os.environ.get("WORLD_SIZE", "1") != "1"
 
 
-def _first_process() -> bool:
-    return os.environ.get("RANK", "0") == "0"
-
-
 def _train(options: argparse.Namespace) -> int:
     from rlperc.recipe.environment import check_versions
 
@@ -134,8 +130,8 @@ def _train(options: argparse.Namespace) -> int:
     from rlperc.report.terminal import show_run
     from rlperc.run import run_recipe
 
-    console = Console(quiet=not _first_process())
-    folder = RunFolder(recipe.output, writes=_first_process())
+    console = Console(quiet=not first_process())
+    folder = RunFolder(recipe.output, writes=first_process())
     before = folder.summary.stat().st_mtime_ns if folder.summary.exists() else None
     try:
         run_recipe(recipe, options.move_aside, options.resume, say=lambda text: console.print(text, highlight=False))
@@ -164,7 +160,7 @@ def _check(options: argparse.Namespace) -> int:
     recipe = read_recipe(options)
     notes = check_recipe(recipe)
     notes += check_machine(recipe) if options.here else map(str, preflight(recipe))
-    if _first_process():
+    if first_process():
         for note in notes:
             print(f"note: {note}")
         print(f"{options.recipe}: {len(recipe.stages)} stages, nothing wrong")

@@ -10,6 +10,11 @@ if TYPE_CHECKING:
     from rlperc.recipe.schema import Recipe
 
 
+def first_process() -> bool:
+    """Whether this process is the one that speaks."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def add_recipe(parser: argparse.ArgumentParser, recipe: str, overrides: str) -> None:
     """Add the arguments; `recipe` and `overrides` say what they are for."""
     parser.add_argument("recipe", help=recipe)
@@ -24,6 +29,6 @@ def read_recipe(options: argparse.Namespace) -> Recipe:
     if not options.tiny:
         return load_recipe(options.recipe, *options.overrides)
     recipe, changed = load_tiny(options.recipe, *options.overrides)
-    if os.environ.get("RANK", "0") == "0":
+    if first_process():
         print(f"tiny: {changed}", flush=True)
     return recipe

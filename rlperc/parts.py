@@ -164,12 +164,13 @@ class Run:
         return rows
 
     def _check_lengths(self, source: str | Path, rows: list[Any]) -> None:
-        """Hold all stages' prompts against the first model, whose processor the later ones inherit."""
+        """Hold all stages' prompts against the first model and its processor, which the later ones inherit."""
+        model = self.recipe.stages[0].model
 
         def check() -> None:
-            config = load_config(source, self.recipe.stages[0].model)
+            config, processor = load_config(source, model), load_processor(source, model)
             for stage, own in zip(self.recipe.stages, rows, strict=True):
-                check_lengths(stage, own, load_processor(source, stage.model), config)
+                check_lengths(stage, own, processor, config)
 
         in_first(self.state, check)
 

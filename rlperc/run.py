@@ -70,7 +70,9 @@ def _prepared(recipe: Recipe, say: Say) -> tuple[list[Any], PartialState]:
         before_configs()
     if launched() > 1 and not torch.cuda.is_available():
         # transformers hands the limit on for GPUs only.
-        PartialState(cpu=True, timeout=timedelta(seconds=recipe.stages[0].train.get("ddp_timeout", 1800)))
+        train = recipe.stages[0].train
+        limit = timedelta(seconds=train.get("ddp_timeout", 1800))
+        PartialState(cpu=True, backend=train.get("ddp_backend"), timeout=limit)
     # The configs first: they open the process group with the recipe's own `ddp_timeout` and `ddp_backend`.
     configs = [stage_config(recipe, stage, RunFolder(recipe.output).stage(stage.name)) for stage in recipe.stages]
     if sharded:

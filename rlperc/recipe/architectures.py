@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 from pathlib import Path
@@ -39,9 +40,9 @@ def architecture_of(model: Model) -> str | None:
     return str(found)
 
 
-def needs_torchvision(architecture: str | None) -> bool:
-    """Whether a model's processor loads only where torchvision is installed."""
-    return architecture in WITH_VIDEOS
+def lacks_torchvision(architecture: str | None) -> bool:
+    """Whether a model's processor would not load, because it needs torchvision, which is not installed."""
+    return architecture in WITH_VIDEOS and importlib.util.find_spec("torchvision") is None
 
 
 def config_file(model: Model) -> Path | None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from rlperc.errors import DataError, RecipeError
-from rlperc.recipe.architectures import architecture_of, needs_torchvision
+from rlperc.recipe.architectures import architecture_of, lacks_torchvision
 from rlperc.recipe.batches import check_batches
 from rlperc.recipe.check_credit import check_credit
 from rlperc.recipe.check_rollout import check_rollout
@@ -61,7 +60,7 @@ def _check_model(model: Model) -> list[str]:
             f"the model '{name}'", "there is no config.json in such a folder", "model: {name: a hub name, or a model's folder}"
         )
     architecture = architecture_of(model)
-    if needs_torchvision(architecture) and importlib.util.find_spec("torchvision") is None:
+    if lacks_torchvision(architecture):
         return [f"model: the processor of {architecture} needs torchvision, which is not installed here"]
     return []
 

@@ -6,13 +6,13 @@ import errno
 import fcntl
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
 from rlperc.errors import DataError, FolderError, RecipeError
+from rlperc.recipe.machine import disk, gib
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EIO}
@@ -28,7 +28,7 @@ def writing(place: Path) -> Iterator[None]:
             raise
         raise FolderError(
             f"writing into {place}",
-            f"{' '.join(str(error).split())[:300]}; {_free(place)}",
+            f"{' '.join(str(error).split())[:300]}; {gib(disk(place).free)} are free there",
             "free some room (train: {save_total_limit: 2} keeps fewer checkpoints), then the same command with --resume: "
             "what progress.json names is whole",
         ) from error
@@ -51,11 +51,6 @@ def _is_refusal(error: Exception, place: Path) -> bool:
         return error.errno in _FULL or (error.errno in _REFUSED and inside)
     # What torch and safetensors make of it.
     return (type(error).__name__ == "SafetensorError" and "os error" in str(error)) or "inline_container" in str(error)
-
-
-def _free(place: Path) -> str:
-    there = next(folder for folder in (place, *place.absolute().parents) if folder.is_dir())
-    return f"{shutil.disk_usage(there).free / 2**30:.1f} GiB are free there"
 
 
 class RunFolder:

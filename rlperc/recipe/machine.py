@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 GIB = 1 << 30
 
@@ -40,10 +41,14 @@ def _named(word: str, sizes: dict[str, tuple[str, int]]) -> int | None:
     return next((size for uuid, size in sizes.values() if part or uuid.startswith(word)), None)
 
 
+def disk(place: Path) -> Any:
+    """`shutil.disk_usage` of where a folder is, or will be."""
+    return shutil.disk_usage(next(folder for folder in (place.absolute(), *place.absolute().parents) if folder.is_dir()))
+
+
 def free_disk(place: Path) -> int | None:
     """Bytes that a folder has, or will have, room for, what lies in it included; None where its disk does not say."""
-    there = next(folder for folder in (place.absolute(), *place.absolute().parents) if folder.is_dir())
-    found = shutil.disk_usage(there)
+    found = disk(place)
     taken = sum(file.stat().st_size for file in place.rglob("*") if file.is_file()) if place.is_dir() else 0
     return found.free + taken if found.total else None
 

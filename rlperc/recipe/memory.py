@@ -61,9 +61,8 @@ def estimate(stage: Stage, sizes: Sizes, zero: dict[str, Any] | None, gpu: int |
 def _states(stage: Stage, sizes: Sizes, zero: dict[str, Any], half: bool) -> dict[str, float]:
     """Weights, gradients and optimizer states, of the policy and of what else the stage trains or keeps."""
     level, processes = int(zero.get("stage", 0)), launched()
-    width = (
-        2 if zero and half else stored_width(stage, sizes)
-    )  # DeepSpeed keeps half-precision weights beside a float32 copy of its share
+    # DeepSpeed keeps half-precision weights beside a float32 copy of its share.
+    width = 2 if zero and half else stored_width(stage, sizes)
     beta = stage.train.get("beta", 0.05 if stage.kind == "rloo" else 0.0)  # TRL's defaults
     reference = bool(beta) and stage.model.lora is None
     trunk = stage.ppo is not None and stage.ppo.trunk == "own"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rlperc.errors import MachineError, MissingPackageError, UserError
 from rlperc.recipe.batches import launched
@@ -33,7 +33,9 @@ def preflight(recipe: Recipe) -> list[Lack]:
     found = [*_versions(recipe), *_gpus(gpus), *_shared(recipe, gpus)]
     if sizes is not None:
         found += _disk(recipe, sizes)
-        found += [lack for stage in recipe.stages for lack in _memory(recipe, stage, sizes, gpus)]
+        config = deepspeed_config(recipe)
+        zero = config and config["zero_optimization"]
+        found += [lack for stage in recipe.stages for lack in _memory(stage, sizes, zero, gpus)]
     return found
 
 
@@ -103,9 +105,9 @@ def _kept(stage: Stage) -> int:
     return min(made, int(limit) + 1) if limit else made
 
 
-def _memory(recipe: Recipe, stage: Stage, sizes: Sizes, gpus: list[int]) -> list[Lack]:
-    config, gpu = deepspeed_config(recipe), min(gpus, default=0)
-    found = estimate(stage, sizes, config and config["zero_optimization"], gpu, half=_half(stage, bool(gpus)))
+def _memory(stage: Stage, sizes: Sizes, zero: dict[str, Any] | None, gpus: list[int]) -> list[Lack]:
+    gpu = min(gpus, default=0)
+    found = estimate(stage, sizes, zero, gpu, half=_half(stage, bool(gpus)))
     if gpu and found.total < gpu:
         return []
     asked = f"stages.{stage.name}: by estimate {gib(found.total)} of GPU memory for each of {launched()} processes ({found})"

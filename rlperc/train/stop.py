@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import signal
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
+
+from rlperc.watch.signals import on_sigterm
 
 TERMINATED = 128 + signal.SIGTERM
 
@@ -27,14 +28,8 @@ class Stop:
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Mind SIGTERM inside. Only a program's main thread can; in another one nothing is minded."""
-        if threading.current_thread() is not threading.main_thread():
+        with on_sigterm(self._caught):
             yield
-            return
-        before = signal.signal(signal.SIGTERM, self._caught)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGTERM, before)
 
     @contextmanager
     def saves_first(self) -> Iterator[None]:

@@ -11,11 +11,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rlperc.errors import JobError, UserError
+from rlperc.watch.signals import on_sigterm
 from rlperc.watch.stall import PATIENCE, Stall, Standstill
 from rlperc.watch.star import COMES_WITHIN, Star
 
@@ -73,7 +74,8 @@ class Watch:
         try:
             yield
         except BaseException as error:
-            with self._hearing_no_sigterm():
+            # A launcher sends it to those that are left, which have to find out why they end.
+            with on_sigterm(signal.SIG_IGN) if self.world > 1 else nullcontext():
                 self._failed(error) if isinstance(error, Exception) else self._asked_to_leave(error)
             raise
 
@@ -81,18 +83,6 @@ class Watch:
         """The job is done: nobody is missed any more."""
         self._left.set()
         self._star.close(GRACE)
-
-    @contextmanager
-    def _hearing_no_sigterm(self) -> Iterator[None]:
-        """A launcher sends it to those that are left, which have to find out why they end."""
-        if self.world == 1 or threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGTERM, before)
 
     def _failed(self, error: Exception) -> None:
         if self.world == 1 or self._left.is_set() or isinstance(error, JobError):

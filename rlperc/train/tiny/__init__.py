@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from rlperc.errors import MissingPackageError
-from rlperc.recipe.architectures import needs_torchvision
+from rlperc.recipe.architectures import lacks_torchvision
 from rlperc.recipe.schema import TinyModel
 from rlperc.train.tiny.tokenizer import Vocabulary, train_tokenizer
 from rlperc.words.response import Tags
@@ -67,7 +66,7 @@ def _family(settings: TinyModel) -> tuple[Vocabulary, Build]:
 
 
 def _check_torchvision(settings: TinyModel) -> None:
-    if needs_torchvision(settings.architecture) and importlib.util.find_spec("torchvision") is None:
+    if lacks_torchvision(settings.architecture):
         torch_version = importlib.metadata.version("torch")
         raise MissingPackageError(
             f"a tiny {settings.architecture}",

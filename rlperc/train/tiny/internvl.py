@@ -12,29 +12,14 @@ from transformers import (
 )
 
 from rlperc.recipe.schema import TinyModel
-from rlperc.train.tiny.tokenizer import Vocabulary, ends
+from rlperc.train.tiny.chatml import END, PAD, START, chat_template, language_model
+from rlperc.train.tiny.tokenizer import Vocabulary
 
-PAD, END, START = "<|endoftext|>", "<|im_end|>", "<|im_start|>"
 IMAGE_START, IMAGE_END, IMAGE, VIDEO = "<img>", "</img>", "<IMG_CONTEXT>", "<video>"
 NAMED = {"start_image_token": IMAGE_START, "end_image_token": IMAGE_END, "context_image_token": IMAGE, "video_token": VIDEO}
 VOCABULARY = Vocabulary(PAD, END, (PAD, START, END, *NAMED.values()), named=NAMED)
 DOWN = 0.5  # two rows and columns of patches become one image token
-
-CHAT_TEMPLATE = """\
-{%- for message in messages -%}
-<|im_start|>{{ message['role'] }}
-{% if message['content'] is string -%}{{ message['content'] }}
-{%- else -%}
-{%- for part in message['content'] -%}
-{%- if part['type'] == 'image' -%}<IMG_CONTEXT>
-{% else -%}{{ part['text'] }}{%- endif -%}
-{%- endfor -%}
-{%- endif -%}
-<|im_end|>
-{% endfor -%}
-{%- if add_generation_prompt -%}<|im_start|>assistant
-{% endif -%}
-"""
+CHAT_TEMPLATE = chat_template(f"{IMAGE}\n")
 
 
 def build(settings: TinyModel, tokenizer: PreTrainedTokenizerFast) -> tuple[InternVLForConditionalGeneration, InternVLProcessor]:
@@ -63,16 +48,8 @@ def build(settings: TinyModel, tokenizer: PreTrainedTokenizerFast) -> tuple[Inte
         },
         text_config={
             "model_type": "qwen3",
-            "vocab_size": len(tokenizer),
-            "hidden_size": settings.hidden_size,
-            "intermediate_size": 2 * settings.hidden_size,
-            "num_hidden_layers": settings.text_layers,
-            "num_attention_heads": settings.heads,
-            "num_key_value_heads": settings.heads if settings.heads % 2 else settings.heads // 2,
+            **language_model(settings, tokenizer, VOCABULARY),
             "head_dim": settings.hidden_size // settings.heads,
-            "max_position_embeddings": VOCABULARY.context,
-            "tie_word_embeddings": True,
-            **ends(tokenizer),
         },
     )
     return InternVLForConditionalGeneration(config), processor

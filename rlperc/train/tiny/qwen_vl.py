@@ -18,28 +18,14 @@ from transformers import (
 )
 
 from rlperc.recipe.schema import TinyModel
-from rlperc.train.tiny.tokenizer import Vocabulary, ends
+from rlperc.train.tiny.chatml import END, PAD, START, chat_template, language_model
+from rlperc.train.tiny.tokenizer import Vocabulary
 
-PAD, END, START = "<|endoftext|>", "<|im_end|>", "<|im_start|>"
 VISION_START, VISION_END, IMAGE, VIDEO = "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"
 VOCABULARY = Vocabulary(PAD, END, (PAD, START, END, VISION_START, VISION_END, IMAGE, VIDEO))
 MERGE = 2  # rows and columns of patches that become one image token
 BASE = 10_000.0
-
-CHAT_TEMPLATE = """\
-{%- for message in messages -%}
-<|im_start|>{{ message['role'] }}
-{% if message['content'] is string -%}{{ message['content'] }}
-{%- else -%}
-{%- for part in message['content'] -%}
-{%- if part['type'] == 'image' -%}<|vision_start|><|image_pad|><|vision_end|>{%- else -%}{{ part['text'] }}{%- endif -%}
-{%- endfor -%}
-{%- endif -%}
-<|im_end|>
-{% endfor -%}
-{%- if add_generation_prompt -%}<|im_start|>assistant
-{% endif -%}
-"""
+CHAT_TEMPLATE = chat_template(f"{VISION_START}{IMAGE}{VISION_END}")
 
 
 def build_qwen2_5(
@@ -90,18 +76,8 @@ def _text(settings: TinyModel, tokenizer: PreTrainedTokenizerFast, **rope: Any) 
     """The language model's config. Each axis of the positions gets a part of half of a head."""
     half = settings.hidden_size // settings.heads // 2
     axes = [half - 2 * (half // 4), half // 4, half // 4]
-    return {
-        "vocab_size": len(tokenizer),
-        "hidden_size": settings.hidden_size,
-        "intermediate_size": 2 * settings.hidden_size,
-        "num_hidden_layers": settings.text_layers,
-        "num_attention_heads": settings.heads,
-        "num_key_value_heads": settings.heads if settings.heads % 2 else settings.heads // 2,
-        "max_position_embeddings": VOCABULARY.context,
-        "rope_parameters": {"rope_type": "default", "rope_theta": BASE, "mrope_section": axes, **rope},
-        "tie_word_embeddings": True,
-        **ends(tokenizer),
-    }
+    positions = {"rope_type": "default", "rope_theta": BASE, "mrope_section": axes, **rope}
+    return {**language_model(settings, tokenizer, VOCABULARY), "rope_parameters": positions}
 
 
 def _ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, int]:
