@@ -31,10 +31,11 @@ from rlperc.train.models import load_config, load_model, load_processor, save_mo
 from rlperc.train.sharding import as_configured
 from rlperc.train.stages import check_images, check_rows, train_stage
 from rlperc.train.start import make_start, start_source
-from rlperc.train.stop import TERMINATED, Stop
+from rlperc.train.stop import Stop
 from rlperc.train.supervise import unanswered
 from rlperc.train.trained import whole_model
 from rlperc.watch.job import INTERRUPTED, Watch
+from rlperc.watch.signals import TERMINATED
 
 Say = Callable[[str], None]
 

@@ -223,7 +223,8 @@ def test_measuring_what_was_trained_on_is_noted(tmp_path: Path, capsys: pytest.C
 
 
 def test_a_model_folder_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    assert "no config.json" in refused(["check", recipe(tmp_path), f"model.name={tmp_path}/nope"], capsys)
+    said = refused(["check", recipe(tmp_path), f"model.name={tmp_path}/nope"], capsys)
+    assert "there is no configuration in such a folder: config.json" in said
 
 
 def test_measures_are_fractions(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

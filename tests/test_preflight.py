@@ -50,6 +50,8 @@ def stored(folder: Path, tensors: dict[str, tuple[int, ...]] = TENSORS, dtype: s
     text = json.dumps({"__metadata__": {"format": "pt"}, **header}).encode()
     (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text)
     (folder / "config.json").write_text(json.dumps(CONFIG))
+    for file in ("processor_config.json", "tokenizer.json"):
+        (folder / file).write_text("{}")
     return folder
 
 
@@ -301,3 +303,12 @@ def test_prompts_that_do_not_fit_are_refused_before_anything_is_trained(tmp_path
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["eval"] == {}
     assert summary["status"] == "failed"
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    lack = next(one for one in preflight(load_recipe(QUICKSTART, "output=/proc/here/run")) if "output folder" in one.error.asked)
+    assert lack.sure
+    assert lack.error.asked == "the output folder /proc/here/run"
+    assert lack.error.why.startswith("nothing can be made in /proc: ")
+    assert not any("output folder" in one.error.asked for one in preflight(load_recipe(QUICKSTART, f"output={tmp_path}/a/b")))
+    assert not list(tmp_path.iterdir())

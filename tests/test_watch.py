@@ -98,6 +98,17 @@ def test_one_that_is_told_to_end_takes_the_other_along(two: Two, which: int) -> 
     assert "was told to end" in two.said(1 - which)
 
 
+@pytest.mark.parametrize("two", ["apart"], indirect=True)
+def test_one_that_cannot_save_ends_all_the_same(two: Two) -> None:
+    """Told to end while all wait for one another: no step ends at which they could save, and a launcher's patience does."""
+    two.until(0, "nothing has moved for 2 s:")
+    for process in two.processes:
+        process.terminate()
+    assert [two.code(rank) for rank in (0, 1)] == [143, 143]
+    assert "last words: the job was told to end, and cannot save first: nothing has moved for" in two.said(0)
+    assert two.said(1).rstrip().splitlines()[-1].startswith("rlperc: the job was told to end, and cannot save first")
+
+
 @pytest.mark.parametrize("two", ["sleep, at first alone"], indirect=True)
 def test_strangers_are_sent_away(two: Two) -> None:
     """Whoever knows no token can neither end the job nor keep the watch from working."""

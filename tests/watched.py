@@ -16,6 +16,7 @@ from rlperc.watch.job import Watch
 
 
 def main(case: str) -> None:
+    cases = {does.__name__: does for does in (sleep, waits, fails, fault, ends, told, apart, forks)}
     watch, first = Watch(patience=2), os.environ["RANK"] == "0"
     watch.last_words.append(lambda reason, _: print("last words:", reason, flush=True))
     with watch.guarding():
@@ -23,7 +24,7 @@ def main(case: str) -> None:
         watch.meet()
         distributed.barrier()
         print("together", flush=True)
-        {"sleep": sleep, "waits": waits, "fails": fails, "fault": fault, "ends": ends, "told": told, "forks": forks}[case](first)
+        cases[case](first)
     watch.close()
     distributed.destroy_process_group()
     print("closed", flush=True)
@@ -36,6 +37,14 @@ def sleep(first: bool) -> None:
 def told(first: bool) -> None:
     with Stop().listening():
         time.sleep(300)
+
+
+def apart(first: bool) -> None:
+    """Each waits for the other at another place, in a call that no handler of Python's interrupts."""
+    groups = [distributed.new_group([0, 1]) for _ in range(2)]
+    stop = Stop()
+    with stop.listening(), stop.saves_first():
+        distributed.barrier(groups[0 if first else 1])
 
 
 def forks(first: bool) -> None:

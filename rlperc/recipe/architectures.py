@@ -34,10 +34,12 @@ def architecture_of(model: Model) -> str | None:
     if file is None:
         return next((known for known, names in HUB_NAMES.items() if re.fullmatch(names, name)), None)
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))["model_type"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RecipeError(f"the model '{name}'", f"its {file.name} cannot be read: {error!r}", "a model's folder") from None
-    return str(found)
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"the model '{name}'", f"its {file.name} cannot be read: {error}", "a model's folder") from None
+    if not isinstance(found, dict) or not isinstance(found.get("model_type"), str):
+        raise RecipeError(f"the model '{name}'", f"its {file.name} has no model_type", "a model's folder")
+    return str(found["model_type"])
 
 
 def lacks_torchvision(architecture: str | None) -> bool:

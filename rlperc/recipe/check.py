@@ -20,6 +20,14 @@ from rlperc.recipe.schema import RL_KINDS, Data, Evaluate, Model, Recipe, Stage
 from rlperc.reward.plugins import find_reward
 from rlperc.reward.runner import check_columns, check_settings
 
+MODEL_FILES = {
+    "configuration": ("config.json",),
+    "model": ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"),
+    "processor": ("processor_config.json", "preprocessor_config.json"),
+    "tokenizer": ("tokenizer.json", "tokenizer_config.json"),
+}
+"""What a model's folder holds, one file of each at least."""
+
 
 def check_recipe(recipe: Recipe) -> list[str]:
     """Check a recipe: options, batches, rewards, data.
@@ -55,10 +63,14 @@ def check_recipe(recipe: Recipe) -> list[str]:
 def _check_model(model: Model) -> list[str]:
     """Only a folder can be looked at here; a hub name is looked up when training starts."""
     name = str(model.name or "")
-    if name.startswith("/") and not (Path(name) / "config.json").is_file():
-        raise RecipeError(
-            f"the model '{name}'", "there is no config.json in such a folder", "model: {name: a hub name, or a model's folder}"
-        )
+    if name.startswith("/"):
+        for part, files in MODEL_FILES.items():
+            if not any((Path(name) / file).is_file() for file in files):
+                raise RecipeError(
+                    f"the model '{name}'",
+                    f"there is no {part} in such a folder: {' or '.join(files)}",
+                    "model: {name: a hub name, or a folder that a model's and its processor's save_pretrained wrote}",
+                )
     architecture = architecture_of(model)
     if lacks_torchvision(architecture):
         return [f"model: the processor of {architecture} needs torchvision, which is not installed here"]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from rlperc.errors import MachineError, MissingPackageError, UserError
 from rlperc.recipe.batches import launched
 from rlperc.recipe.distributed import deepspeed_config
 from rlperc.recipe.environment import check_versions
-from rlperc.recipe.machine import GIB, free_disk, gib, gpu_memory, processes_here, shared_memory
+from rlperc.recipe.machine import GIB, free_disk, gib, gpu_memory, nearest, processes_here, shared_memory
 from rlperc.recipe.memory import checkpoint_size, estimate, stored_width
 from rlperc.recipe.schema import Recipe, Stage
 from rlperc.recipe.weights import Sizes, model_sizes
@@ -30,7 +32,7 @@ class Lack(NamedTuple):
 def preflight(recipe: Recipe) -> list[Lack]:
     """What this machine lacks, as far as it can be told before a model loads."""
     gpus, sizes = gpu_memory(), model_sizes(recipe.stages[0].model)
-    found = [*_versions(recipe), *_gpus(gpus), *_shared(recipe, gpus)]
+    found = [*_versions(recipe), *_folder(recipe.output), *_gpus(gpus), *_shared(recipe, gpus)]
     if sizes is not None:
         found += _disk(recipe, sizes)
         config = deepspeed_config(recipe)
@@ -58,6 +60,17 @@ def _versions(recipe: Recipe) -> list[Lack]:
     except MissingPackageError as error:
         return [Lack(error, sure=True)]
     return []
+
+
+def _folder(output: Path) -> list[Lack]:
+    """Try it: rights, quotas and odd file systems are told apart by nothing else."""
+    there = nearest(output)
+    try:
+        with TemporaryDirectory(prefix=".rlperc-", dir=there):
+            return []
+    except OSError as error:
+        why = f"nothing can be made in {there}: {error.strerror}"
+        return [Lack(MachineError(f"the output folder {output}", why, "output=another/folder"), sure=True)]
 
 
 def _gpus(gpus: list[int]) -> list[Lack]:
@@ -110,7 +123,7 @@ def _memory(stage: Stage, sizes: Sizes, zero: dict[str, Any] | None, gpus: list[
     found = estimate(stage, sizes, zero, gpu, half=_half(stage, bool(gpus)))
     if gpu and found.total < gpu:
         return []
-    asked = f"stages.{stage.name}: by estimate {gib(found.total)} of GPU memory for each of {launched()} processes ({found})"
+    asked = f"stages.{stage.name}: by estimate {gib(found.total)} of GPU memory in each process, {launched()} in all ({found})"
     why = f"the GPU has {gib(gpu)}" if gpu else "there is no GPU here"
     instead = "less of it with distributed: zero2 or zero3, model: {lora: {r: 16}}, or a smaller per_device_train_batch_size"
     return [Lack(MachineError(asked, why, instead))]

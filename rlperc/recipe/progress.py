@@ -88,9 +88,9 @@ def check_same(recipe: Recipe, processes: int, folder: RunFolder, progress: Prog
         )
     if processes != progress.processes:
         raise RecipeError(
-            f"--resume in {folder.path} with {processes} processes",
+            f"--resume in {folder.path}, number of processes: {processes}",
             f"that run was begun with {progress.processes}: another number takes other rows in each step",
-            f"{progress.processes} processes, or output=another/folder for another run",
+            f"{progress.processes} as before, or output=another/folder for another run",
         )
 
 

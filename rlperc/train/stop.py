@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from rlperc.watch.signals import on_sigterm
-
-TERMINATED = 128 + signal.SIGTERM
+from rlperc.watch.signals import TERMINATED, on_sigterm
 
 
 class Stop:

@@ -16,13 +16,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rlperc.errors import JobError, UserError
-from rlperc.watch.signals import on_sigterm
+from rlperc.watch.signals import TERMINATED, Told, on_sigterm
 from rlperc.watch.stall import PATIENCE, Stall, Standstill
 from rlperc.watch.star import COMES_WITHIN, Star
 
 FAILED, USERS_FAULT, INTERRUPTED = 1, 2, 130
 GRACE = 5.0
 """Seconds for a main thread to fail by itself because another process did, before its process is ended."""
+_KILLED_AFTER = "30"
+"""Seconds from SIGTERM to SIGKILL where torchrun is told nothing else."""
 _MEETS_WITHIN = 60.0
 _LONGEST = 4000
 """Characters of a reason: models that do not fit list all their weights."""
@@ -45,11 +47,14 @@ class Watch:
         """Called with the reason and the exit code where the process is ended although its main thread stands in a call."""
         self._name = f"rank {self.rank} ({socket.gethostname()}, process {os.getpid()})"
         self._began, self._met = time.monotonic(), self.world == 1
-        self._still, self._stall = Standstill(), Stall(patience)
+        self._still, self._stall, self._told = Standstill(), Stall(patience), Told()
+        self._moves_within = min(float(os.environ.get("PET_SHUTDOWN_TIMEOUT", _KILLED_AFTER)) - 2 * GRACE, 2 * patience)
+        """Seconds for a job that stands still to move again once it is told to end; a large checkpoint may take as long."""
         self._end: End | None = None
         self._settled, self._left = threading.Event(), threading.Event()
         self._star = Star(self.rank, self.world, self._name, self, every=min(1.0, patience / 4))
         if self.world > 1:
+            self._told.listen()
             self._star.start()
 
     def meet(self) -> None:
@@ -83,6 +88,8 @@ class Watch:
         """The job is done: nobody is missed any more."""
         self._left.set()
         self._star.close(GRACE)
+        if self.world > 1:
+            self._told.close()
 
     def _failed(self, error: Exception) -> None:
         if self.world == 1 or self._left.is_set() or isinstance(error, JobError):
@@ -141,6 +148,9 @@ class Watch:
         missing = self._star.missing
         if missing and not self._met and time.monotonic() - self._began > COMES_WITHIN:
             self._ends(End(missing[0], f"rank {missing[0]} did not come within {COMES_WITHIN:.0f} s", FAILED))
+        if min(still, self._told.look()) > self._moves_within:
+            why = f"the job was told to end, and cannot save first: nothing has moved for {still:.0f} s"
+            self._ends(End(0, why, TERMINATED))
         if self._stall.asks(still):
             self._star.tell(ask=True)
             self._stall.answers[0] = str(self._still)
