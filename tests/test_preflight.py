@@ -306,9 +306,13 @@ def test_prompts_that_do_not_fit_are_refused_before_anything_is_trained(tmp_path
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
-    lack = next(one for one in preflight(load_recipe(QUICKSTART, "output=/proc/here/run")) if "output folder" in one.error.asked)
+    lack = next(
+        one for one in preflight.preflight(load_recipe(QUICKSTART, "output=/proc/here/run")) if "output folder" in one.error.asked
+    )
     assert lack.sure
     assert lack.error.asked == "the output folder /proc/here/run"
     assert lack.error.why.startswith("nothing can be made in /proc: ")
-    assert not any("output folder" in one.error.asked for one in preflight(load_recipe(QUICKSTART, f"output={tmp_path}/a/b")))
+    assert not any(
+        "output folder" in one.error.asked for one in preflight.preflight(load_recipe(QUICKSTART, f"output={tmp_path}/a/b"))
+    )
     assert not list(tmp_path.iterdir())
