@@ -7,7 +7,7 @@ import pytest
 from rlperc.errors import RecipeError
 from rlperc.words.response import read_response
 from rlperc.words.structure import read_grid
-from rlperc.worlds import Item, check_knobs, digits, load_world, solve
+from rlperc.worlds import Item, digits, load_world, resolve, solve
 
 SPLITS = ("train", "validation", "test")
 
@@ -102,4 +102,10 @@ def test_unknown_names_are_answered_with_the_closest_one() -> None:
     with pytest.raises(RecipeError, match="did you mean 'digits'"):
         load_world("digit")
     with pytest.raises(RecipeError, match="did you mean 'noise'"):
-        check_knobs("digits", {"nois": 1})
+        resolve("digits", {"nois": 1})
+    with pytest.raises(RecipeError, match="did you mean 'small'"):
+        resolve("digits", {"setting": "smal"})
+
+
+def test_a_setting_is_knobs_that_others_overrule() -> None:
+    assert resolve("digits", {"setting": "hard", "noise": 0.0}) == {"grid": 4, "noise": 0.0}

@@ -13,7 +13,7 @@ from PIL import Image
 from rlperc.errors import DataError, did_you_mean
 from rlperc.recipe.rows import Row, check_mapped
 from rlperc.recipe.schema import Data
-from rlperc.worlds import check_knobs, load_world
+from rlperc.worlds import make_items
 
 
 def first_row(data: Data) -> tuple[Row | None, str]:
@@ -40,10 +40,10 @@ def first_row(data: Data) -> tuple[Row | None, str]:
 
 
 def _of_world(data: Data) -> Row:
-    check_knobs(str(data.world), data.with_)
-    item = next(load_world(str(data.world)).items(1, 0, data.split, **data.with_))  # type: ignore[arg-type]
+    item = next(make_items(str(data.world), 1, 0, data.split, data.with_))  # type: ignore[arg-type]
     fields = ("answer", "perception", "task", "image")
-    return {"prompt": item.question, "response": item.response(), **{field: getattr(item, field) for field in fields}}
+    own = {field: getattr(item, field) for field in fields}
+    return {"prompt": item.question, "response": item.response(), **own, **item.columns}
 
 
 def _of_jsonl(file: Path) -> Row:

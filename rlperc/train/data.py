@@ -24,7 +24,7 @@ from rlperc.recipe.rows import IMAGE_COLUMNS, TEXT_COLUMNS, check_mapped, check_
 from rlperc.recipe.schema import Data
 from rlperc.train.images import with_images
 from rlperc.words.response import Tags
-from rlperc.worlds import Split, load_world
+from rlperc.worlds import Split, load_world, make_items
 
 DEFAULT_WORLD_ROWS = 1000
 WORLD_FEATURES = Features(
@@ -77,7 +77,7 @@ def with_completions(rows: Dataset, source: str) -> Dataset:
 def _from_world(data: Data, seed: int, tags: Tags | None) -> Dataset:
     count = data.rows or DEFAULT_WORLD_ROWS
     split: Split = data.split  # type: ignore[assignment]  # checked by the schema
-    items = load_world(str(data.world)).items(count, seed, split, **data.with_)
+    items = make_items(str(data.world), count, seed, split, data.with_)
     rows = []
     for item in tqdm(items, total=count, desc="rows", leave=False, disable=os.environ.get("RANK", "0") != "0"):
         raw = {
@@ -87,9 +87,11 @@ def _from_world(data: Data, seed: int, tags: Tags | None) -> Dataset:
             "perception": item.perception,
             "response": item.response(tags),
             "task": item.task,
+            **item.columns,
         }
         rows.append({**raw, **text_columns(data, raw)})
-    return Dataset.from_list(rows, features=WORLD_FEATURES)
+    own = {name: Value(kind) for name, kind in load_world(str(data.world)).ABOUT.columns.items()}
+    return Dataset.from_list(rows, features=Features({**WORLD_FEATURES, **own}))
 
 
 def _converted(rows: Dataset, data: Data) -> Dataset:

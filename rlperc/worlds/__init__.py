@@ -1,6 +1,6 @@
 """Floor 1: synthetic tasks with exact ground truth. numpy, Pillow and scikit-learn; never torch.
 
-A world is a module with `items(count, seed, split, **knobs)`, which yields `Item`s, and
+A world is a module with `ABOUT`, with `items(count, seed, split, **knobs)`, which yields `Item`s, and with
 `solve(task, perception)`, which answers a task from a stated perception alone.
 """
 
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from rlperc.errors import RecipeError, did_you_mean
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 Split = Literal["train", "validation", "test"]
-WORLDS = ("digits",)
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+WORLDS = ("digits", "scenes", "graph_coloring", "sudoku")
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Item:
 
     `answer` and `perception` are true, and `perception` is p* as canonical JSON. `stated`, `think` and `concluded` are
     the three spans of a teacher's response; a teacher may misread, where the world has that knob. `task` is the
-    question in formal form, for the world's solver.
+    question in formal form, for the world's solver. `columns` holds what else the world's rewards ask for.
     """
 
     image: Image.Image
@@ -40,17 +41,44 @@ class Item:
     think: str
     concluded: str
     task: str
+    columns: Mapping[str, Any] = field(default_factory=dict)
 
     def response(self, tags: Tags | None = None) -> str:
         """The teacher's response in the tagged form."""
         return write_response(self.stated, self.think, self.concluded, tags)
 
 
+@dataclass(frozen=True)
+class About:
+    """What a world is, for whoever shows it to a model and judges what that says."""
+
+    summary: str
+    """One line."""
+    perception: str
+    """What p* looks like, as a model is asked for it: "the grid as a JSON list of rows"."""
+    answer: str
+    """What an answer looks like, likewise."""
+    answer_reward: str
+    """The reward that verifies an answer."""
+    perception_reward: str
+    """The reward that holds a stated perception against p*: partial credit, and 1 for all of it."""
+    settings: Mapping[str, Mapping[str, Any]]
+    """Knobs that belong together, by name; `small` is what a tiny model learns in minutes."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """The world's own columns: name to type, as `datasets` names it."""
+
+
 class World(Protocol):
     """What a world module offers."""
 
+    ABOUT: About
+
     def items(self, count: int, seed: int, split: Split, **knobs: Any) -> Iterator[Item]:
-        """Yield `count` items, the same ones for the same arguments."""
+        """Yield `count` items, the same ones for the same arguments; of fewer, the first of these.
+
+        Raises:
+            RecipeError: a knob is out of range, before the first item.
+        """
 
     def solve(self, task: dict[str, Any], perception: Any) -> str | None:
         """Answer from the stated perception, or None where it does not describe an image of this world."""
@@ -63,16 +91,34 @@ def load_world(name: str) -> World:
     return cast(World, importlib.import_module(f"rlperc.worlds.{name}"))
 
 
-def check_knobs(name: str, knobs: dict[str, Any]) -> None:
-    """Refuse a knob the world does not have. Raises RecipeError."""
-    known = [
-        parameter.name
-        for parameter in inspect.signature(load_world(name).items).parameters.values()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-    ]
-    for knob in knobs:
-        if knob not in known:
+def knobs_of(name: str) -> dict[str, Any]:
+    """A world's knobs and their defaults."""
+    parameters = inspect.signature(load_world(name).items).parameters.values()
+    return {one.name: one.default for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def resolve(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The knobs that somebody asks for: those of the setting, if `setting` names one, and over them the others given.
+
+    Raises:
+        RecipeError: the world has no such knob, or no such setting.
+    """
+    known, settings = knobs_of(name), load_world(name).ABOUT.settings
+    chosen = str(given["setting"]) if "setting" in given else None
+    if chosen is not None and chosen not in settings:
+        raise RecipeError(
+            f"the setting '{chosen}' of the world '{name}'", "it has none of that name", did_you_mean(chosen, settings)
+        )
+    for knob in given:
+        if knob not in (*known, "setting"):
             raise RecipeError(f"the knob '{knob}' of the world '{name}'", "it has none of that name", did_you_mean(knob, known))
+    base = {} if chosen is None else settings[chosen]
+    return {**base, **{knob: value for knob, value in given.items() if knob != "setting"}}
+
+
+def make_items(name: str, count: int, seed: int, split: Split, knobs: Mapping[str, Any]) -> Iterator[Item]:
+    """Yield items of a world; `knobs` may name a `setting`. Raises RecipeError for what the world does not have."""
+    return load_world(name).items(count, seed, split, **resolve(name, knobs))
 
 
 def solve(task: str, perception: str) -> str | None:

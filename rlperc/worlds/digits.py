@@ -14,15 +14,23 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from rlperc.errors import RecipeError
 from rlperc.words.structure import canonical
-from rlperc.worlds import Item, Split
+from rlperc.worlds import About, Item, Split, knobs
 
 CELL_PIXELS = 16
 MAX_GRID = 4
 # Fixed for good: which image belongs to which split must not depend on any seed a user sets.
 SPLIT_SEED = 20
 SPLIT_SIZES: dict[Split, int] = {"train": 1097, "validation": 200, "test": 500}
+
+ABOUT = About(
+    summary="Grids of handwritten digits: sums, the largest, how many are above another",
+    perception="the grid as a JSON list of rows of digits, such as [[8,7],[1,1]]",
+    answer="a number",
+    answer_reward="answer_number",
+    perception_reward="perception_cells",
+    settings={"small": {"grid": 2}, "hard": {"grid": 4, "noise": 0.15}},
+)
 
 Digits = list[list[int]]
 Solved = tuple[str, str]  # (reasoning, answer)
@@ -75,17 +83,10 @@ def items(
 
 def _checked(grid: Any, noise: Any, misread: Any, probability: Any) -> dict[int, int]:
     """Refuse knobs that cannot be; return which digit is read as which."""
-    if type(grid) is not int or not 1 <= grid <= MAX_GRID:
-        raise RecipeError(f"grid: {grid}", "a grid has 1 to 4 rows", "grid: 2")
-    if not isinstance(noise, int | float) or noise < 0:
-        raise RecipeError(f"noise: {noise}", "it is a standard deviation", "noise: 0.08")
-    if not isinstance(probability, int | float) or not 0.0 <= probability <= 1.0:
-        raise RecipeError(f"misread_probability: {probability}", "it is a probability", "0.0 to 1.0")
-    digits = {str(digit) for digit in range(10)}
-    pairs = {} if misread is None else misread
-    if not isinstance(pairs, Mapping) or not {str(digit) for pair in pairs.items() for digit in pair} <= digits:
-        raise RecipeError(f"misread: {misread}", "it says which digit is read as which", "misread: {6: 8, 7: 1}")
-    return {int(shown): int(read) for shown, read in pairs.items()}
+    knobs.whole("grid", grid, 1, MAX_GRID)
+    knobs.number("noise", noise, 0, 1)
+    knobs.number("misread_probability", probability, 0, 1)
+    return knobs.confusion("misread", misread, range(10))
 
 
 def solve(task: dict[str, Any], perception: Any) -> str | None:
