@@ -5,30 +5,27 @@ solver. With weight 0 it is the probe that reward coupling is measured against.
 """
 
 from rlperc import Completion, Score, reward
-from rlperc.words.answers import number
 from rlperc.words.structure import read_json
-
-MAX_WORD = 1000  # characters of an answer that is not a number
 
 
 @reward(range=(0.0, 1.0), credits="reasoning", bounded=True)
 def answer_follows(completion: Completion, task: str | None) -> Score | None:
-    """1 where the solver gets the stated answer from the stated perception; `task` comes with a world's rows."""
-    from rlperc.worlds import solve
+    """1 where the answer would be right if the stated perception were true; `task` comes with a world's rows.
+
+    Held against what the world's solver makes of the stated perception, by the reward that verifies the world's answers:
+    any colouring that is right for the stated graph will do.
+    """
+    from rlperc.reward.plugins import find_reward
+    from rlperc.worlds import restate
 
     formal = read_json(task) if task is not None else None
     if task is None or not isinstance(formal, dict) or "world" not in formal:
         return None  # the row is of no world
     if completion.perception is None or completion.answer is None:
         return Score(0.0, why="no perception or no answer")
-    solved = solve(task, completion.perception)
-    if solved is None:
+    restated = restate(task, completion.perception)
+    if restated is None:
         return Score(0.0, why="the perception does not describe this kind of image")
-    return Score(1.0) if _same(completion.answer, solved) else Score(0.0, why=f"the perception gives {solved}")
-
-
-def _same(stated: str, solved: str) -> bool:
-    value = number(solved)
-    if value is not None:
-        return number(stated) == value
-    return len(stated) < MAX_WORD and stated.casefold() == solved.casefold()
+    verifier, columns = find_reward(restated[0]), restated[1]
+    score: Score = verifier.function(completion, **{name: columns[name] for name in verifier.columns if name in columns})
+    return score

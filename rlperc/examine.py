@@ -11,11 +11,12 @@ from typing import Any
 from rlperc.errors import DataError
 from rlperc.evaluate.accuracy import Judged, Measures, measure
 from rlperc.recipe.rewards import answer_use, handling, perception_use
-from rlperc.recipe.schema import Data, Evaluate, Recipe
+from rlperc.recipe.schema import Data, Evaluate, Recipe, RewardUse
 from rlperc.reward.plugins import find_reward
 from rlperc.reward.runner import RewardRunner
 from rlperc.train.data import load_rows
 from rlperc.train.images import has_images
+from rlperc.words.response import Tags
 
 
 @dataclass(frozen=True)
@@ -28,22 +29,42 @@ class Exam:
 
 
 class Examiner:
-    """The exams of a recipe, and the rewards that measure."""
+    """The exams that some settings describe, and the rewards that measure.
 
-    def __init__(self, recipe: Recipe, settings: Evaluate) -> None:
+    Args:
+        settings: the exams, and how they are answered.
+        answer: the reward that measures `a`.
+        perception: the one that measures `a_p`, where the rows have a `perception`.
+        tags: of the responses.
+    """
+
+    def __init__(self, settings: Evaluate, answer: RewardUse, perception: RewardUse, tags: Tags) -> None:
         self.settings, self.samples = settings, settings.samples
         self.exam = _exam(settings.data)
         self.curve = _exam(settings.curve.data, settings.curve.every) if settings.curve else None
-        use = answer_use(recipe)
-        answer = RewardRunner(find_reward(use.use), use.with_, handling(use))
-        has_truth = "perception" in self.exam.rows.column_names
-        seen = perception_use(recipe, settings)
-        perception = RewardRunner(find_reward(seen.use), seen.with_, handling(seen)) if has_truth else None
-        self.measures = Measures(answer, perception, recipe.tags)
+        columns = self.exam.rows.column_names
+        follows = RewardUse(use="answer_follows") if {"perception", "task"} <= set(columns) else None
+        self.measures = Measures(
+            _runner(answer),
+            _runner(perception) if "perception" in columns else None,
+            tags,
+            _runner(follows) if follows else None,
+        )
 
     def judge(self, model: Any, processor: Any, exam: Exam, label: str) -> list[Judged]:
         """Measure a model on an exam."""
         return measure(model, processor, exam.rows, exam.illustrated, self.measures, self.settings, label)
+
+
+def examiner_of(recipe: Recipe) -> Examiner | None:
+    """The one that a recipe describes, if it does."""
+    if recipe.evaluate is None:
+        return None
+    return Examiner(recipe.evaluate, answer_use(recipe), perception_use(recipe, recipe.evaluate), recipe.tags)
+
+
+def _runner(use: RewardUse) -> RewardRunner:
+    return RewardRunner(find_reward(use.use), use.with_, handling(use))
 
 
 def _exam(data: Data, every: int = 0) -> Exam:

@@ -13,9 +13,9 @@ from accelerate import PartialState
 from transformers import set_seed
 
 from rlperc.errors import JobError, UserError
-from rlperc.evaluate.accuracy import Judged, summarize
+from rlperc.evaluate.accuracy import Judged, compare, summarize
 from rlperc.evaluate.samples import write_samples
-from rlperc.examine import Exam, Examiner, judged_lines, read_judged
+from rlperc.examine import Exam, Examiner, examiner_of, judged_lines, read_judged
 from rlperc.process import in_first, peak_memory, release, versions
 from rlperc.recipe.folder import RunFolder, to_disk, writing
 from rlperc.recipe.load import dump_recipe
@@ -54,6 +54,7 @@ class Run:
             "seconds": 0.0,
             "peak_memory_mib": 0.0,
             "eval": {},
+            "changes": {},
             "curve": [],
             "coupling": {},
             "rewards": {},
@@ -63,7 +64,7 @@ class Run:
         }
         self.progress = self._found() or Progress(state.num_processes)
         self.began = time.monotonic() - self.summary["seconds"]
-        self.examiner = Examiner(recipe, recipe.evaluate) if recipe.evaluate else None
+        self.examiner = examiner_of(recipe)
 
     def _found(self) -> Progress | None:
         """How far a run has come that is to go on; the same in every process."""
@@ -228,6 +229,9 @@ class Run:
             self.judged[label] = self._judge(self.examiner, label, source, stage)
         self.folder.write(self.folder.measured(label), judged_lines(self.judged[label]))
         self.summary["eval"][label] = summarize(self.judged[label])
+        if label == "after":
+            before = "before" if "before" in self.judged else next(iter(self.judged))
+            self.summary["changes"] = {before: compare(self.judged[before], self.judged[label])}
         self.folder.log("eval", model=label, **self.summary["eval"][label])
         if self.folder.writes:
             rows = self.examiner.exam.rows

@@ -32,7 +32,7 @@ class Writer:
 
     def train(self, mode: bool) -> None: ...
 
-    def write(self, processor: object, prompts: list, images: list, prefixes: list[str], max_new_tokens: int) -> list[str]:
+    def write(self, processor: object, prompts: list, images: list, prefixes: list[str], *_: object) -> list[str]:
         tasks = {row["prompt"][0]["content"]: row["task"] for row in ROWS}
         starts = [prefix or "<perception>[[0,0],[0,0]]</perception>" for prefix in prefixes]
         seen = [read_response(start).perception for start in starts]

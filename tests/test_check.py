@@ -121,17 +121,17 @@ def test_the_quickstart_is_fine(capsys: pytest.CaptureFixture) -> None:
         ("stages.reason.train.eval_strategy=steps", "evaluate: {data"),
         ("stages.reason.train.save_strategy=no", "text in quotes"),
         ("stages.see.model.lora={r: 4}", "give it `model: {lora: null}`"),
-        ("data.with.grid=two", "1 to 4 rows"),
-        ("data.with.noise=high", "standard deviation"),
-        ("data.with.misread=3", "which digit is read as which"),
-        ("data.with.misread={3: 50}", "which digit is read as which"),
+        ("data.with.grid=two", "1 to 4"),
+        ("data.with.noise=high", "0 to 1"),
+        ("data.with.misread=3", "what is taken for what"),
+        ("data.with.misread={3: 50}", "what is taken for what"),
         ("data.prompt_template=Look {nothing}", "it cannot be filled"),
         ("seed=-1", "at least 0"),
         ("tags={think: answer}", "the same word"),
         ("tags={thnk: answer}", "did you mean 'think'"),
         ("stages.reason.data.rows=10", "the data has 10 rows"),
         ("data.with.grd=3", "did you mean 'grid'"),
-        ("data.with.grid=9", "1 to 4 rows"),
+        ("data.with.grid=9", "1 to 4"),
         ("data.world=digit", "did you mean 'digits'"),
         ("rewards.answer_number.with={tolerence: 1}", "did you mean 'tolerance'"),
         ("stages.reason.rewards=[{use: answer_number, weight: 0}]", "nothing to learn from"),
@@ -230,7 +230,9 @@ def test_a_model_folder_that_is_not_there(tmp_path: Path, capsys: pytest.Capture
 def test_measures_are_fractions(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     (tmp_path / "mine.py").write_text("from rlperc import reward\n@reward(range=(-1, 1))\ndef mine(completion):\n    return 0\n")
     file = recipe(tmp_path, "{use: ./mine.py}")
-    assert "credits the outcome with 0 to 1" in refused(["check", file, "evaluate={data: {split: test}}"], capsys)
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "How many?", "answer": "1"}\n')
+    elsewhere = f"evaluate={{data: {{file: {tmp_path}/rows.jsonl}}}}"
+    assert "credits the outcome with 0 to 1" in refused(["check", file, elsewhere], capsys)
     named = f"evaluate={{data: {{split: test}}, answer: {tmp_path / 'mine.py'}}}"
     assert "a, a_p and a_r are fractions" in refused(["check", file, named], capsys)
 

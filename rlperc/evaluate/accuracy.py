@@ -1,42 +1,66 @@
-"""End-to-end accuracy `a`, perception `a_p`, and reasoning given the true perception `a_r` (arXiv 2605.29496)."""
+"""What a model sees and what it makes of it: `a`, `a_p`, `a_r` (arXiv 2605.29496), and what it gets without seeing."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any
 
 from datasets import Dataset
 from torch import distributed
 from tqdm.auto import tqdm
 
+from rlperc.evaluate.blind import shown, without_pictures
 from rlperc.evaluate.generate import generate
-from rlperc.recipe.rows import IMAGE_COLUMNS, row_images
+from rlperc.recipe.rows import row_images
 from rlperc.recipe.schema import Evaluate
 from rlperc.recipe.sizes import SIZES, with_sizes
 from rlperc.reward.runner import RewardRunner
-from rlperc.score.intervals import wilson
-from rlperc.words.response import Completion, Tags, read_response
+from rlperc.score.intervals import ClusteredMean, mean_interval
+from rlperc.score.paired import paired
+from rlperc.words.response import Tags, read_response
+
+Columns = dict[str, list[Any]]
+NAMES = ("a", "a_p", "a_p_partial", "a_r", "a_o", "blind_none", "blind_blank", "blind_other")
+"""All measures, in the order in which they are shown."""
 
 
 @dataclass(frozen=True)
 class Measures:
-    """The rewards that measure: `perception` is None where the data has no p*."""
+    """The rewards that measure: `perception` is None where the data has no p*, `follows` where no world can solve it."""
 
     answer: RewardRunner
     perception: RewardRunner | None
     tags: Tags
+    follows: RewardRunner | None = None
 
 
 @dataclass(frozen=True)
 class Judged:
-    """One row, measured. None: the row is not that measure's."""
+    """A response to a row, measured. None: the row is not that measure's.
+
+    `a`: the answer is right. `a_p`: the stated perception is all of p*; `a_p_partial` with partial credit. `a_r`: the
+    answer is right when the same model goes on from p* in its own perception span. `a_o`: the answer follows from the
+    model's own perception, right or wrong. `blind`: the answer is right without an image, with a grey one, or with another
+    row's. `why` says what kept `a` and `a_p` from being right.
+    """
 
     index: int
     response: str
     a: float | None
     a_p: float | None
     a_r: float | None
+    a_p_partial: float | None = None
+    a_o: float | None = None
+    blind: dict[str, float | None] = field(default_factory=dict)
+    why: dict[str, str] = field(default_factory=dict)
+
+    def value(self, name: str) -> float | None:
+        """One of `NAMES`."""
+        found = self.blind.get(name.removeprefix("blind_")) if name.startswith("blind_") else getattr(self, name)
+        return None if found is None else float(found)
 
 
 def measure(
@@ -56,64 +80,148 @@ def measure(
         rows: with `prompt`, images and the measures' columns.
         illustrated: whether each row has an image.
         measures: the rewards that measure.
-        settings: batch size and length.
+        settings: batch size, length, how often each row is answered, and what is shown instead of the image.
         label: of the progress bar.
+
+    Returns:
+        In the order of the rows, `settings.repeats` for each.
     """
     rank, world = (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
-    mine = range(rank, len(rows), world)
+    mine = [index for index in range(rank, len(rows), world) for _ in range(settings.repeats)]
     # Processors want an image for every row of a batch or for none.
     kinds = ([i for i in mine if illustrated[i]], [i for i in mine if not illustrated[i]])
     size = settings.batch_size
     batches = [kind[start : start + size] for kind in kinds for start in range(0, len(kind), size)]
+    others = _next_illustrated(illustrated)
     was_training = model.training
     model.eval()
     judged: list[Judged] = []
     for batch in tqdm(batches, desc=label, disable=rank != 0, leave=False):
-        judged += _judge(model, processor, rows[batch], batch, measures, settings)
+        exam = _Batch(model, processor, measures, settings, rows[batch])
+        if illustrated[batch[0]] and "other" in settings.blind:
+            exam.show_others(rows[[others[i] for i in batch]])
+        judged += exam.judge(batch)
     model.train(was_training)
     return sorted(_gather(judged), key=lambda one: one.index)
 
 
 def summarize(judged: Sequence[Judged]) -> dict[str, Any]:
-    """Means as fractions 0..1, with 95 % intervals: `{"n": …, "a": …, "a_interval": [low, high], …}`."""
-    summary: dict[str, Any] = {"n": len(judged)}
-    for name in ("a", "a_p", "a_r"):
-        values = [value for one in judged if (value := getattr(one, name)) is not None]
-        if values:
-            mean = sum(values) / len(values)
-            summary[name] = mean
-            summary[f"{name}_interval"] = list(wilson(mean, len(values)))
+    """Means as fractions 0..1, with 95 % intervals clustered by row: `{"n": …, "a": …, "a_interval": [low, high], …}`."""
+    summary: dict[str, Any] = {"n": len({one.index for one in judged})}
+    for name in NAMES:
+        values, repeated = ClusteredMean(), False
+        for of_row in _by_row(judged, name).values():
+            values.add(of_row)
+            repeated = repeated or len(of_row) > 1
+        interval = mean_interval(values, 0.0, 1.0, clustered=repeated)
+        if values.mean is not None and interval is not None:
+            summary[name], summary[f"{name}_interval"] = values.mean, list(interval)
     return summary
 
 
-def _judge(
-    model: Any, processor: Any, columns: dict[str, list[Any]], batch: list[int], measures: Measures, settings: Evaluate
-) -> list[Judged]:
-    columns = _with_sizes(columns, processor, measures)
-    seen = [row_images({name: columns[name][i] for name in IMAGE_COLUMNS if name in columns}) for i in range(len(batch))]
-
-    def write(at: list[int], prefixes: list[str]) -> list[str]:
-        prompts, images = [columns["prompt"][i] for i in at], [seen[i] for i in at]
-        return generate(model, processor, prompts, images, prefixes, settings.max_new_tokens)
-
-    responses = write(list(range(len(batch))), [""] * len(batch))
-    read = [read_response(text, measures.tags) for text in responses]
-    a = _values(measures.answer, read, columns)
-    a_p: list[float | None] = [None] * len(batch)
-    a_r: list[float | None] = [None] * len(batch)
-    known = [i for i, truth in enumerate(columns.get("perception", [])) if truth is not None]
-    if measures.perception is not None and known:
-        a_p = _values(measures.perception, read, columns)
-        tag = measures.tags.perception
-        reasoned = write(known, [f"<{tag}>{columns['perception'][i]}</{tag}>" for i in known])
-        continued = [read_response(text, measures.tags) for text in reasoned]
-        of_known = {name: [values[i] for i in known] for name, values in columns.items()}
-        for i, value in zip(known, _values(measures.answer, continued, of_known), strict=True):
-            a_r[i] = value
-    return [Judged(*one) for one in zip(batch, responses, a, a_p, a_r, strict=True)]
+def compare(before: Sequence[Judged], after: Sequence[Judged]) -> dict[str, dict[str, Any]]:
+    """What became of each measure, row by row."""
+    found = {}
+    for name in NAMES:
+        old, new = ({index: fmean(values) for index, values in _by_row(one, name).items()} for one in (before, after))
+        if change := paired(old, new):
+            found[name] = change.as_json()
+    return found
 
 
-def _with_sizes(columns: dict[str, list[Any]], processor: Any, measures: Measures) -> dict[str, list[Any]]:
+def _by_row(judged: Sequence[Judged], name: str) -> dict[int, list[float]]:
+    found: dict[int, list[float]] = defaultdict(list)
+    for one in judged:
+        if (value := one.value(name)) is not None:
+            found[one.index].append(value)
+    return found
+
+
+class _Batch:
+    """Some rows, all with images or all without, and a model that answers them."""
+
+    def __init__(self, model: Any, processor: Any, measures: Measures, settings: Evaluate, columns: Columns) -> None:
+        self.model, self.processor, self.measures, self.settings = model, processor, measures, settings
+        self.columns = _with_sizes(columns, processor, measures)
+        self.images = list(_images(columns))
+        self._others: list[list[Any]] = []
+
+    def show_others(self, columns: Columns) -> None:
+        """The rows whose images these ones are to be answered with, too."""
+        self._others = list(_images(columns))
+
+    def judge(self, indices: Sequence[int]) -> list[Judged]:
+        """Measure them."""
+        every = range(len(self.images))
+        responses = self._write(every, self.images)
+        read = [read_response(text, self.measures.tags) for text in responses]
+        a = self.measures.answer.run(read, self.columns)
+        seen = self.measures.perception.run(read, self.columns) if self.measures.perception else []
+        follows = self.measures.follows.run(read, self.columns) if self.measures.follows else []
+        reasoned, blind = self._reasoned(), self._blind()
+        judged = []
+        for i, index in enumerate(indices):
+            partial = seen[i].value if seen else None
+            whys = {"a": a[i].why, "a_p": seen[i].why if seen else ""}
+            judged.append(
+                Judged(
+                    index,
+                    responses[i],
+                    a=a[i].value,
+                    a_p=None if partial is None else float(partial == 1.0),
+                    a_r=reasoned.get(i),
+                    a_p_partial=partial,
+                    a_o=follows[i].value if follows else None,
+                    blind={kind: values[i] for kind, values in blind.items()},
+                    why={name: why for name, why in whys.items() if why},
+                )
+            )
+        return judged
+
+    def _reasoned(self) -> dict[int, float | None]:
+        """Answers from the true perception, by place in the batch."""
+        known = [i for i, truth in enumerate(self.columns.get("perception", [])) if truth is not None]
+        if self.measures.perception is None or not known:
+            return {}
+        tag = self.measures.tags.perception
+        starts = [f"<{tag}>{self.columns['perception'][i]}</{tag}>" for i in known]
+        return dict(zip(known, self._answers(known, [self.images[i] for i in known], starts), strict=True))
+
+    def _blind(self) -> dict[str, list[float | None]]:
+        if not any(self.images):
+            return {}
+        every = range(len(self.images))
+        return {kind: self._answers(every, shown(kind, self.images, self._others)) for kind in self.settings.blind}
+
+    def _answers(
+        self, places: Sequence[int], images: Sequence[list[Any]], starts: Sequence[str] | None = None
+    ) -> list[float | None]:
+        read = [read_response(text, self.measures.tags) for text in self._write(places, images, starts)]
+        columns = {name: [values[i] for i in places] for name, values in self.columns.items()}
+        return [outcome.value for outcome in self.measures.answer.run(read, columns)]
+
+    def _write(self, places: Sequence[int], images: Sequence[list[Any]], starts: Sequence[str] | None = None) -> list[str]:
+        prompts = [self.columns["prompt"][i] for i in places]
+        if not any(images):
+            prompts = [without_pictures(prompt) for prompt in prompts]
+        given = starts or [""] * len(places)
+        return generate(
+            self.model, self.processor, prompts, images, given, self.settings.max_new_tokens, self.settings.temperature
+        )
+
+
+def _images(columns: Columns) -> Iterator[list[Any]]:
+    for i in range(len(columns["prompt"])):
+        yield row_images({name: columns[name][i] for name in ("image", "images") if name in columns})
+
+
+def _next_illustrated(illustrated: Sequence[bool]) -> dict[int, int]:
+    """For each row with an image the next one that has one, and the first after the last."""
+    found = [index for index, has in enumerate(illustrated) if has]
+    return dict(zip(found, found[1:] + found[:1], strict=True))
+
+
+def _with_sizes(columns: Columns, processor: Any, measures: Measures) -> Columns:
     runners = [measures.answer, *([measures.perception] if measures.perception else [])]
     wanted = {column for runner in runners for column in runner.reward.columns} & SIZES
     if not wanted:
@@ -122,10 +230,6 @@ def _with_sizes(columns: dict[str, list[Any]], processor: Any, measures: Measure
         [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)], wanted, processor
     )
     return {**columns, **{name: [row.get(name) for row in rows] for name in wanted}}
-
-
-def _values(runner: RewardRunner, read: list[Completion], columns: dict[str, list[Any]]) -> list[float | None]:
-    return [outcome.value for outcome in runner.run(read, columns)]
 
 
 def _gather(judged: list[Judged]) -> list[Judged]:

@@ -143,6 +143,17 @@ def _override(raw: dict[str, Any], text: str) -> None:
     node[last] = given[last]
 
 
+def read_knobs(words: Iterable[str]) -> dict[str, Any]:
+    """A world's knobs from the shell, `grid=3`, values as a recipe would write them. Raises RecipeError."""
+    found = {}
+    for word in words:
+        knob, equals, value = word.partition("=")
+        if not equals or not knob:
+            raise RecipeError(f"the knob '{word}'", "it has no name and value", "KNOB=VALUE, as in grid=3")
+        found[knob] = read_value(value, f"the knob '{word}'")
+    return found
+
+
 def read_value(text: str, asked: str) -> Any:
     """A value from the shell, as a recipe would write it. Raises RecipeError, about what was `asked`, for what is not YAML."""
     try:

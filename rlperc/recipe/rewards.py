@@ -15,6 +15,7 @@ from rlperc.reward.contract import Reward
 from rlperc.reward.plugins import find_reward
 from rlperc.reward.runner import Handling, OnError, RewardRunner, check_imports, check_settings
 from rlperc.reward.trl import TrlReward
+from rlperc.worlds import load_world
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,8 @@ def answer_use(recipe: Recipe) -> RewardUse:
         measures = reward.style == "rlperc" and reward.scope != "group" and reward.range == (0.0, 1.0)
         if reward.credits == "outcome" and measures:
             return use
+    if evaluate is not None and evaluate.data.world is not None:
+        return RewardUse(use=load_world(evaluate.data.world).ABOUT.answer_reward)
     raise RecipeError(
         "evaluate",
         "none of the recipe's rewards credits the outcome with 0 to 1, completion by completion",
@@ -127,8 +130,10 @@ def answer_use(recipe: Recipe) -> RewardUse:
 
 def perception_use(recipe: Recipe, evaluate: Evaluate) -> RewardUse:
     """The reward that measures `a_p`, with the settings that the recipe gives it where it stands among its rewards."""
+    world = evaluate.data.world
+    name = evaluate.perception or (load_world(world).ABOUT.perception_reward if world else "perception_exact")
     uses = [use for stage in recipe.stages for use in stage.rewards]
-    return next((use for use in uses if use.use == evaluate.perception), RewardUse(use=evaluate.perception))
+    return next((use for use in uses if use.use == name), RewardUse(use=name))
 
 
 def recipe_rewards(recipe: Recipe) -> list[tuple[Reward, dict[str, Any]]]:

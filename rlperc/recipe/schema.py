@@ -16,6 +16,7 @@ from rlperc.words.response import Tags
 Kind = Literal["contrast", "sft", "grpo", "ppo", "rloo"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Architecture = Literal["idefics3", "qwen2_5_vl", "qwen3_vl", "internvl"]
+Blind = Literal["none", "blank", "other"]
 RL_KINDS: frozenset[Kind] = frozenset({"grpo", "ppo", "rloo"})
 
 
@@ -212,14 +213,27 @@ class Evaluate(Part):
 
     data: Data
     answer: str | None = None
-    """The reward that measures `a`: by default the recipe's first reward that credits the outcome."""
-    perception: str = "perception_exact"
-    """The reward that measures `a_p`, where the data has a `perception` column."""
+    """The reward that measures `a`: by default the recipe's first reward that credits the outcome, or the world's own."""
+    perception: str | None = None
+    """The reward that measures `a_p` (1 is all of p*) and `a_p_partial`, where the data has a `perception` column: by default
+    the world's own, or `perception_exact`."""
+    blind: list[Blind] = Field(default_factory=list)
+    """What the model is asked with instead of the image, too: `none`, `blank` (grey), `other` (another row's)."""
     batch_size: int = Field(16, ge=1)
     max_new_tokens: int = Field(256, ge=1)
+    repeats: int = Field(1, ge=1)
+    """Responses to each row."""
+    temperature: float = Field(0.0, ge=0)
+    """0 is greedy; more than one response needs more."""
     samples: int = Field(6, ge=0)
     """How many responses to show with their images."""
     curve: Curve | None = None
+
+    @model_validator(mode="after")
+    def _repeats_differ(self) -> Evaluate:
+        if self.repeats > 1 and self.temperature == 0:
+            raise ValueError("repeats: greedy responses to a row are all the same; say `temperature: 1.0`, or `repeats: 1`")
+        return self
 
 
 class Recipe(Part):

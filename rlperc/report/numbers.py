@@ -7,7 +7,12 @@ from typing import Any
 MEASURES = {
     "a": "end to end",
     "a_p": "perception",
+    "a_p_partial": "perception with partial credit",
     "a_r": "reasoning given true perception",
+    "a_o": "the answer follows from the own perception, right or wrong",
+    "blind_none": "end to end without an image",
+    "blind_blank": "with a grey one",
+    "blind_other": "with another row's",
 }
 MODELS = {
     "random": "random weights",
@@ -31,12 +36,33 @@ def with_interval(measured: dict[str, Any], name: str) -> str:
     return f"{percent(measured[name])} [{percent(low)}, {percent(high)}]"
 
 
+def measured(summary: dict[str, Any]) -> list[str]:
+    """The measures that any model has. Partial credit where it says more than none does."""
+    models = summary["eval"].values()
+    found = [name for name in MEASURES if any(one.get(name) is not None for one in models)]
+    partial = any(one.get("a_p_partial") != one.get("a_p") for one in models)
+    return [name for name in found if partial or name != "a_p_partial"]
+
+
 def table(summary: dict[str, Any]) -> list[list[str]]:
-    """The measurements: a header, then a line for each model."""
-    lines = [
-        [label, *(with_interval(found, name) for name in MEASURES), str(found["n"])] for label, found in summary["eval"].items()
-    ]
-    return [["model", *MEASURES, "n"], *lines]
+    """The measurements: a header with the models, then a line for each measure; nothing where no model was measured."""
+    models = summary["eval"]
+    if not models:
+        return []
+    lines = [[name, *(with_interval(found, name) for found in models.values())] for name in measured(summary)]
+    return [["", *models], *lines, ["rows", *(str(found["n"]) for found in models.values())]]
+
+
+def change_table(changes: dict[str, Any]) -> list[list[str]]:
+    """What became of each measure on the same rows: points with their interval, rows that rose and fell, and chance."""
+    lines = []
+    for name, change in changes.items():
+        points = f"{100 * change['difference']:+.1f}"
+        if change["interval"]:
+            low, high = change["interval"]
+            points += f" [{100 * low:+.1f}, {100 * high:+.1f}]"
+        lines.append([name, points, str(change["rose"]), str(change["fell"]), f"{change['p']:.2g}"])
+    return [["measure", "points", "rose", "fell", "p"], *lines]
 
 
 def coupling_table(coupling: dict[str, Any]) -> list[list[str]]:
@@ -67,5 +93,8 @@ def faults_table(tallies: dict[str, Any]) -> list[list[str]]:
 
 def legend(summary: dict[str, Any]) -> str:
     """What the table's words stand for."""
-    meanings = {**MEASURES, **{label: MODELS[label] for label in summary["eval"]}}
+    meanings = {
+        **{name: MEASURES[name] for name in measured(summary)},
+        **{label: MODELS[label] for label in summary["eval"] if label in MODELS},
+    }
     return "; ".join(f"{name}: {meaning}" for name, meaning in meanings.items())

@@ -15,14 +15,14 @@ COLORS = {"a": "#1b6ca8", "a_p": "#c8553d", "a_r": "#5a8f4e"}
 def curve_plot(points: Sequence[dict[str, Any]]) -> str:
     """`a`, `a_p` and `a_r` over steps, with their intervals as bands."""
     figure, axes = _axes("percent", width=6.4)
-    for name, meaning in MEASURES.items():
+    for name, color in COLORS.items():
         found = [point for point in points if point.get(name) is not None]
         if not found:
             continue
         steps = [point["step"] for point in found]
-        axes.plot(steps, [100 * p[name] for p in found], color=COLORS[name], marker="o", ms=3, label=f"{name}: {meaning}")
+        axes.plot(steps, [100 * p[name] for p in found], color=color, marker="o", ms=3, label=f"{name}: {MEASURES[name]}")
         low, high = ([100 * p[f"{name}_interval"][end] for p in found] for end in (0, 1))
-        axes.fill_between(steps, low, high, color=COLORS[name], alpha=0.12, linewidth=0)
+        axes.fill_between(steps, low, high, color=color, alpha=0.12, linewidth=0)
     figure.legend(loc="outside upper left", ncols=3, frameon=False, fontsize=8)
     return _svg(figure)
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rlperc.recipe.folder import RunFolder
-from rlperc.report.numbers import coupling_table, faults_table, legend, rewards_table, table
+from rlperc.report.numbers import change_table, coupling_table, faults_table, legend, rewards_table, table
 
 SAMPLES = 3
 IMAGE_COLUMNS = 32
@@ -28,12 +28,19 @@ def show_run(folder: RunFolder, console: Console) -> None:
             _show_table(f"What the rewards of '{stage}' made of the completions", rewards_table(tallies), console)
         for name, times, why in faults_table(tallies)[1:]:
             console.print(Text(f"{name} failed {times} times because {_printable(why)}"), soft_wrap=True)
-    if summary["eval"]:
-        _show_table("Percent, greedy, with 95 % intervals", table(summary), console)
-        console.print(legend(summary), highlight=False)
+    show_measures(summary, console)
     console.print(
         f"{summary['status']} in {summary['seconds']:.0f} s, {summary['peak_memory_mib'] / 1024:.2f} GiB at most", highlight=False
     )
+
+
+def show_measures(summary: dict[str, Any], console: Console) -> None:
+    """Print what models got, and what became of it from one to the other."""
+    if summary["eval"]:
+        _show_table("Percent, with 95 % intervals", table(summary), console)
+        console.print(legend(summary), highlight=False)
+    for before, changes in summary.get("changes", {}).items():
+        _show_table(f"Against '{before}', row by row, with McNemar's exact test", change_table(changes), console)
 
 
 def _show_table(title: str, lines: list[list[str]], console: Console) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from datasets import (
@@ -20,7 +21,7 @@ from datasets.exceptions import DatasetsError
 from tqdm.auto import tqdm
 
 from rlperc.errors import DataError, did_you_mean
-from rlperc.recipe.rows import IMAGE_COLUMNS, TEXT_COLUMNS, check_mapped, check_prompt, text_columns
+from rlperc.recipe.rows import IMAGE_COLUMNS, TEXT_COLUMNS, Row, check_mapped, check_prompt, text_columns
 from rlperc.recipe.schema import Data
 from rlperc.train.images import with_images
 from rlperc.words.response import Tags
@@ -74,13 +75,32 @@ def with_completions(rows: Dataset, source: str) -> Dataset:
     return rows.select_columns(kept).add_column("completion", completions)
 
 
+def world_rows(world: str, count: int, seed: int, split: Split, knobs: Mapping[str, Any]) -> Dataset:
+    """Rows of a world: `image`, `prompt` as text, `answer`, `perception`, `response`, `task`, and the world's own columns.
+
+    Raises:
+        RecipeError: the world has no such knob, or not of that value.
+    """
+    data = Data(world=world, rows=count, split=split, **{"with": knobs})
+    features = {name: kind for name, kind in _features(world).items() if name not in ("prompt", "question")}
+    return Dataset.from_list([*_of_world(data, seed)], features=Features({**features, "prompt": Value("string")}))
+
+
 def _from_world(data: Data, seed: int, tags: Tags | None) -> Dataset:
+    rows = [{**row, **text_columns(data, row)} for row in _of_world(data, seed, tags)]
+    return Dataset.from_list(rows, features=_features(str(data.world)))
+
+
+def _features(world: str) -> Features:
+    return Features({**WORLD_FEATURES, **{name: Value(kind) for name, kind in load_world(world).ABOUT.columns.items()}})
+
+
+def _of_world(data: Data, seed: int, tags: Tags | None = None) -> Iterator[Row]:
     count = data.rows or DEFAULT_WORLD_ROWS
     split: Split = data.split  # type: ignore[assignment]  # checked by the schema
     items = make_items(str(data.world), count, seed, split, data.with_)
-    rows = []
     for item in tqdm(items, total=count, desc="rows", leave=False, disable=os.environ.get("RANK", "0") != "0"):
-        raw = {
+        yield {
             "image": item.image,
             "prompt": item.question,
             "answer": item.answer,
@@ -89,9 +109,6 @@ def _from_world(data: Data, seed: int, tags: Tags | None) -> Dataset:
             "task": item.task,
             **item.columns,
         }
-        rows.append({**raw, **text_columns(data, raw)})
-    own = {name: Value(kind) for name, kind in load_world(str(data.world)).ABOUT.columns.items()}
-    return Dataset.from_list(rows, features=Features({**WORLD_FEATURES, **own}))
 
 
 def _converted(rows: Dataset, data: Data) -> Dataset:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
@@ -83,6 +84,9 @@ class World(Protocol):
     def solve(self, task: dict[str, Any], perception: Any) -> str | None:
         """Answer from the stated perception, or None where it does not describe an image of this world."""
 
+    def columns(self, task: dict[str, Any], answer: str) -> dict[str, Any]:
+        """The world's own columns, of a task that `solve` answered so. Only in a world that has any."""
+
 
 def load_world(name: str) -> World:
     """Import a world by name. Raises RecipeError for an unknown one."""
@@ -130,3 +134,17 @@ def solve(task: str, perception: str) -> str | None:
     if not isinstance(formal, dict) or formal.get("world") not in WORLDS:
         raise ValueError(f"not a task of a known world: {task!r}")
     return load_world(formal["world"]).solve(formal, read_stated(perception))
+
+
+def restate(task: str, perception: str) -> tuple[str, dict[str, Any]] | None:
+    """What would be right if a stated perception were true: the reward that verifies answers, and the columns it reads.
+
+    None where the perception cannot be read. Raises ValueError as `solve`.
+    """
+    answer = solve(task, perception)
+    if answer is None:
+        return None
+    formal = json.loads(task)
+    world = load_world(formal["world"])
+    own = world.columns(formal, answer) if world.ABOUT.columns else {}
+    return world.ABOUT.answer_reward, {"answer": answer, "perception": perception, **own}

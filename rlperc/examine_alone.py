@@ -1,0 +1,146 @@
+"""Measuring one model by itself: a hub's, a folder's or a run's, on a world or on rows of one's own."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from transformers import set_seed
+
+from rlperc.errors import DataError
+from rlperc.evaluate.accuracy import Judged, compare, summarize
+from rlperc.examine import Examiner, judged_lines, read_judged
+from rlperc.process import quiet
+from rlperc.recipe.load import load_recipe
+from rlperc.recipe.schema import Data, Evaluate, Model, RewardUse
+from rlperc.train.models import load_model
+from rlperc.words.response import Tags, read_response
+from rlperc.worlds import About, load_world
+
+SHOWN_REASONS = 3
+
+
+@dataclass(frozen=True)
+class Exam:
+    """What is asked of whom.
+
+    Attributes:
+        model: a hub name, a model's folder, or a run's folder, whose tags and prompts are used then.
+        settings: of the model's loading; its `name` is `model`.
+        evaluate: the rows, and how they are answered.
+        answer: the reward that verifies answers.
+        perception: the reward that compares with p*.
+        ask: whether a prompt asks for the tags; None means where the model is no run's.
+    """
+
+    model: str
+    settings: Model
+    evaluate: Evaluate
+    answer: str
+    perception: str
+    ask: bool | None = None
+
+
+def examine_alone(exam: Exam, out: Path | None, against: Path | None, say: Callable[[str], None]) -> dict[str, Any]:
+    """Measure.
+
+    Args:
+        exam: of which model on what.
+        out: a new folder for `summary.json` and `responses.jsonl`.
+        against: such a folder of another model on the same rows.
+        say: told what is noteworthy.
+
+    Returns:
+        `{"eval": {model: measures}, "changes": {other: changes}, "remarks": […], "asked": …}`.
+
+    Raises:
+        UserError: the model or the rows are not there, `against` holds other rows, or `out` cannot be written.
+    """
+    quiet(tiny=False)
+    state = PartialState(cpu=not torch.cuda.is_available())
+    source, tags, data = _whose(exam)
+    evaluate = exam.evaluate.model_copy(update={"data": data})
+    asked = {"data": data.model_dump(mode="json", exclude_defaults=True, by_alias=True), "answer": exam.answer}
+    earlier = _read(against, asked) if against else None
+    examiner = Examiner(evaluate, RewardUse(use=exam.answer), RewardUse(use=exam.perception), tags)
+    if examiner.measures.perception is None:
+        say("a_p, a_r and a_o are not measured: the rows have no column 'perception'")
+    model, processor = load_model(source, exam.settings)
+    model.to(state.device)
+    set_seed(0)
+    judged = examiner.judge(model, processor, examiner.exam, "rows")
+    summary = {
+        "eval": {exam.model: summarize(judged)},
+        "changes": {str(against): compare(earlier, judged)} if earlier else {},
+        "remarks": remarks(judged, tags),
+        "asked": asked,
+    }
+    if out is not None and state.is_main_process:
+        _write(out, summary, judged)
+    return summary
+
+
+def remarks(judged: Sequence[Judged], tags: Tags) -> list[str]:
+    """What kept responses from being measured, and the most frequent reasons of those that were wrong."""
+    read = [read_response(one.response, tags) for one in judged]
+    spans = ((tags.perception, "perception"), (tags.think, "think"), (tags.answer, "answer"))
+    lacks = {tag: sum(getattr(one, name) is None for one in read) for tag, name in spans}
+    found = [f"{count} of {len(judged)} responses have no readable <{tag}>" for tag, count in lacks.items() if count]
+    for name in ("a", "a_p"):
+        whys = Counter(one.why[name] for one in judged if name in one.why)
+        found += [f"{name}: {count} x {why}" for why, count in whys.most_common(SHOWN_REASONS)]
+    return found
+
+
+def prompt_for(tags: Tags, about: About | None) -> str:
+    """A system prompt that asks a model for the tags, and says what a world's p* and answers look like."""
+    seen = f": {about.perception}" if about else ", as far as the question needs it"
+    concluded = f": {about.answer}" if about else " and nothing else"
+    return (
+        f"Look at the image first, and write down what it shows between <{tags.perception}> and </{tags.perception}>{seen}. "
+        f"Then think step by step between <{tags.think}> and </{tags.think}>. "
+        f"Then write the answer between <{tags.answer}> and </{tags.answer}>{concluded}. Write each of these tags once."
+    )
+
+
+def _whose(exam: Exam) -> tuple[str, Tags, Data]:
+    """Where the model lies, its tags, and the rows with the prompt that it is used to, or one that asks for the tags."""
+    data, folder = exam.evaluate.data, Path(exam.model)
+    if (folder / "recipe.yaml").is_file() and (folder / "model").is_dir():
+        recipe = load_recipe(folder / "recipe.yaml")
+        used = (recipe.evaluate or recipe.stages[-1]).data
+        prompts = {"system_prompt": used.system_prompt, "prompt_template": used.prompt_template}
+        tags, source, ask = recipe.tags, str(folder / "model"), bool(exam.ask)
+    else:
+        prompts, tags, source, ask = {}, Tags(), exam.model, exam.ask is not False
+    if ask:
+        about = load_world(data.world).ABOUT if data.world else None
+        prompts = {"system_prompt": prompt_for(tags, about)}
+    return source, tags, data.model_copy(update=prompts)
+
+
+def _read(folder: Path, asked: dict[str, Any]) -> list[Judged]:
+    try:
+        before = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["asked"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"--against {folder}", f"it cannot be read: {error}", "a folder that `rlperc eval --out` wrote") from None
+    prompts = ("system_prompt", "prompt_template")
+    rows = [{**one, "data": {k: v for k, v in one["data"].items() if k not in prompts}} for one in (before, asked)]
+    if rows[0] != rows[1]:
+        raise DataError(f"--against {folder}", f"it was measured on other rows: {json.dumps(before)[:300]}", "the same rows")
+    return read_judged(folder / "responses.jsonl")
+
+
+def _write(out: Path, summary: dict[str, Any], judged: Sequence[Judged]) -> None:
+    try:
+        out.mkdir(parents=True)
+        (out / "responses.jsonl").write_text(judged_lines(judged), encoding="utf-8")
+        (out / "summary.json").write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"writing {out}", str(error), "--out where a folder can be made") from None
