@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -116,7 +117,8 @@ def _print_leaks(options: argparse.Namespace, knobs: dict[str, Any]) -> None:
     print(f"without the image, of {HELD_AGAINST} test items:")
     for leak in leaks(known, held_out, find_reward(load_world(options.name).ABOUT.answer_reward)):
         shares = f"the best constant answer {100 * leak.majority:.1f} %, another item's answer {100 * leak.chance:.1f} %"
-        print(f"  {leak.kind} ({leak.items}, {leak.answers} answers): {shares}")
+        kind = textwrap.shorten(leak.kind, 60, placeholder=" …")
+        print(f"  {kind} ({leak.items}, {leak.answers} answers): {shares}")
 
 
 def _saved(image: Any, target: Path) -> None:

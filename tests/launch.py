@@ -35,6 +35,7 @@ LEARNING = (
     PAID,
     "evaluate.answer=answer_number",
     "stages.warm.data.rows=192",
+    "stages.warm.reweight={mode: dynamic, rule: ngdiff, every: 2}",
     "stages.see.data.rows=384",  # whole steps: with several processes a step that is not full takes rows again
     "stages.reason.train.max_steps=4",
     "stages.reason.train.learning_rate=1e-3",

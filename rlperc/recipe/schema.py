@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from rlperc.recipe.credit import Blend, Ppo, Sum
 from rlperc.recipe.part import Part, Scheduled
+from rlperc.recipe.reweight import Reweight
 from rlperc.recipe.rollout import Rollout
 from rlperc.words.response import Tags
 
@@ -177,6 +178,8 @@ class Stage(Part):
     """Who draws the responses, in a stage of an RL kind."""
     ppo: Ppo | None = None
     """Of a stage of kind `ppo`, which always has it."""
+    reweight: Reweight | None = None
+    """Of a stage of kind `sft`: how much of the loss perception has. Default: as much as it has of the tokens."""
     train: dict[str, Any] = Field(default_factory=dict)
     """Options by the host trainer's own names: TRL's `SFTConfig`, `GRPOConfig` (also for `ppo`) or `RLOOConfig`, or
     transformers' `TrainingArguments` for `contrast`."""
@@ -192,6 +195,16 @@ class Stage(Part):
             why = f"`ppo` belongs to a stage of kind: ppo, and this one is {given.get('kind')}"
             raise PydanticCustomError("ppo", "{why}", {"why": why, "expected": "kind: ppo, or leave `ppo` out"})
         return given
+
+    @model_validator(mode="after")
+    def _reweights_what_has_a_loss(self) -> Stage:
+        if self.reweight is not None and self.kind != "sft":
+            raise ValueError(f"`reweight` shares the loss of a stage of kind: sft, and this one is {self.kind}")
+        other = {"loss_type": "nll", "label_smoothing_factor": 0.0}
+        changed = [name for name, plain in other.items() if self.train.get(name, plain) != plain]
+        if self.reweight is not None and changed:
+            raise ValueError(f"`reweight` shares plain log-likelihoods, and `train: {{{changed[0]}: …}}` makes other losses")
+        return self
 
     @model_validator(mode="after")
     def _no_adapters_in_contrast(self) -> Stage:

@@ -43,4 +43,5 @@ def _fitted(image: Image.Image) -> Image.Image:
 
 def _lines(item: Item) -> list[str]:
     question = textwrap.wrap(item.question, LETTERS, max_lines=TEXT_LINES - 1, placeholder=" …")
-    return [*question, textwrap.shorten(f"→ {item.answer}", LETTERS, placeholder=" …") if len(item.answer) < 200 else "→ …"]
+    answer = f"→ {item.answer}"
+    return [*question, answer if len(answer) <= LETTERS else f"{answer[: LETTERS - 2]} …"]

@@ -15,12 +15,15 @@ from rlperc.worlds import Item
 
 TRIED = 5
 """The most frequent answers, which are tried as constants, and the answers of so many other items, tried as guesses."""
+KIND = ("kind", "attribute", "axis")
+"""What of a task makes a kind of question, where it is named."""
 
 
 class Leak(NamedTuple):
     """One kind of question. Fractions 0..1 of `items` held-out ones."""
 
     kind: str
+    """As the task names it, or the question's text."""
     items: int
     answers: int
     """Different gold answers among them."""
@@ -52,7 +55,8 @@ def leaks(known: Iterable[Item], held_out: Iterable[Item], reward: Reward) -> li
 def _by_kind(items: Iterable[Item]) -> dict[str, Sequence[Item]]:
     found: dict[str, list[Item]] = defaultdict(list)
     for item in items:
-        found[str(json.loads(item.task).get("kind", "all"))].append(item)
+        task = json.loads(item.task)
+        found[" ".join(task[word] for word in KIND if word in task) or item.question].append(item)
     return dict(found)
 
 

@@ -95,7 +95,8 @@ def train_stage(
             return train_contrast(model, processor, rows, args, callbacks, stage.data.source, checkpoints)
         case "sft":
             lora = _lora(stage.model, model)
-            return train_sft(model, processor, rows, args, callbacks, stage.data.source, checkpoints, lora)
+            source = stage.data.source
+            return train_sft(model, processor, rows, args, callbacks, source, checkpoints, lora, stage.reweight, recipe.tags)
         case "grpo" | "ppo" | "rloo":
             return train_rl(make_trainer(recipe, stage, args, model, processor, rows, callbacks), checkpoints)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from rlperc.errors import RecipeError, did_you_mean
 from rlperc.words.response import Tags, write_response
-from rlperc.words.structure import read_json, read_stated
+from rlperc.words.structure import canonical, read_json, read_stated
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -147,4 +147,4 @@ def restate(task: str, perception: str) -> tuple[str, dict[str, Any]] | None:
     formal = json.loads(task)
     world = load_world(formal["world"])
     own = world.columns(formal, answer) if world.ABOUT.columns else {}
-    return world.ABOUT.answer_reward, {"answer": answer, "perception": perception, **own}
+    return world.ABOUT.answer_reward, {"answer": answer, "perception": canonical(read_stated(perception)), **own}

@@ -7,6 +7,7 @@ C. Kaynak, 1998), as shipped inside scikit-learn: 8x8 pixels, 17 grey levels. Th
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -19,6 +20,8 @@ from rlperc.worlds import About, Item, Split, knobs
 
 CELL_PIXELS = 16
 MAX_GRID = 4
+DRAWN = 16
+"""Grids of which a balanced world takes one."""
 # Fixed for good: which image belongs to which split must not depend on any seed a user sets.
 SPLIT_SEED = 20
 SPLIT_SIZES: dict[Split, int] = {"train": 1097, "validation": 200, "test": 500}
@@ -29,7 +32,7 @@ ABOUT = About(
     answer="a number",
     answer_reward="answer_number",
     perception_reward="perception_cells",
-    settings={"small": {"grid": 2}, "hard": {"grid": 4, "noise": 0.15}},
+    settings={"small": {"grid": 2, "balanced": True}, "hard": {"grid": 4, "noise": 0.15, "balanced": True}},
 )
 
 Digits = list[list[int]]
@@ -43,6 +46,7 @@ def items(
     *,
     grid: int = 2,
     noise: float = 0.08,
+    balanced: bool = False,
     misread: Mapping[int | str, int] | None = None,
     misread_probability: float = 0.0,
 ) -> Iterator[Item]:
@@ -54,16 +58,20 @@ def items(
         split: which of the three disjoint sets of digit images to draw from.
         grid: rows and columns of the grid, 1 to 4; the image is `16 * grid` pixels square.
         noise: standard deviation of the pixel noise, in units of the full range.
+        balanced: of 16 grids take the one whose answer this question had least often so far: drawn evenly, most grids of
+            16 digits have a 9, and whoever says so need not look.
         misread: digits the teacher of `response` misreads, `{6: 8, 7: 1}`; p* and the answer stay true.
         misread_probability: chance that the teacher misreads such a digit, drawn for each cell.
     """
-    confused = _checked(grid, noise, misread, misread_probability)
+    confused = _checked(grid, noise, balanced, misread, misread_probability)
     images, labels = _split(split)
     random = np.random.default_rng([seed, _rank(split)])
+    had: Counter[tuple[str, str]] = Counter()
     for _ in range(count):
-        chosen = random.integers(len(labels), size=(grid, grid))
-        truth: Digits = labels[chosen].tolist()
+        drawn = random.integers(len(labels), size=(DRAWN if balanced else 1, grid, grid))
         task = _ask(random, grid)
+        chosen = drawn[0] if not balanced else drawn[_rarest(had, task, labels[drawn].tolist())]
+        truth: Digits = labels[chosen].tolist()
         wrong = random.random((grid, grid)) < misread_probability
         stated = [
             [confused.get(digit, digit) if wrong[r][c] else digit for c, digit in enumerate(row)] for r, row in enumerate(truth)
@@ -81,10 +89,20 @@ def items(
         )
 
 
-def _checked(grid: Any, noise: Any, misread: Any, probability: Any) -> dict[int, int]:
+def _rarest(had: Counter[tuple[str, str]], task: Mapping[str, Any], grids: list[Digits]) -> int:
+    """The grid whose answer this question had least often; counts it."""
+    asked = canonical(dict(task))
+    answers = [(asked, _work_out(task, grid)[1]) for grid in grids]
+    chosen = min(range(len(grids)), key=lambda i: had[answers[i]])
+    had[answers[chosen]] += 1
+    return chosen
+
+
+def _checked(grid: Any, noise: Any, balanced: Any, misread: Any, probability: Any) -> dict[int, int]:
     """Refuse knobs that cannot be; return which digit is read as which."""
     knobs.whole("grid", grid, 1, MAX_GRID)
     knobs.number("noise", noise, 0, 1)
+    knobs.choice("balanced", balanced, (True, False))
     knobs.number("misread_probability", probability, 0, 1)
     return knobs.confusion("misread", misread, range(10))
 

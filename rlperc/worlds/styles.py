@@ -74,7 +74,11 @@ def glyph(text: str, font: str, size: int) -> Floats:
         Shape: (size, size). Shared: not to be written to.
     """
     square = Image.new("L", (size, size))
-    ImageDraw.Draw(square).text((size / 2, size / 2), text, fill=255, font=font_of(font, round(0.8 * size)), anchor="mm")
+    chosen = font_of(font, round(0.8 * size))
+    left, top, right, bottom = chosen.getbbox(text)  # fonts put their letters at other heights of a line
+    # Whole pixels: between them Pillow cuts a row of the letter off.
+    corner = round((size - left - right) / 2), round((size - top - bottom) / 2)
+    ImageDraw.Draw(square).text(corner, text, fill=255, font=chosen)
     ink: Floats = np.asarray(square, dtype=np.float32) / np.float32(255)
     ink.flags.writeable = False
     return ink
@@ -95,11 +99,25 @@ def filled(height: int, width: int, color: Color) -> Floats:
 
 def blend_in(canvas: Floats, ink: Floats, color: Color) -> None:
     """Lay ink of a colour over a part of a canvas, in place. Shapes: (height, width, 3) and (height, width)."""
-    canvas += ink[..., None] * (np.asarray(color, dtype=np.float32) - canvas)
+    for channel, level in enumerate(color):  # three times as fast as all at once
+        canvas[..., channel] += ink * (np.float32(level) - canvas[..., channel])
 
 
 def to_image(canvas: Floats, random: np.random.Generator, noise: float) -> Image.Image:
-    """The canvas with noise of a standard deviation, in units of the full range, as an RGB image."""
+    """The canvas with normal noise of a standard deviation, in units of the full range, as an RGB image."""
     if noise:
-        canvas = canvas + np.float32(noise) * random.standard_normal(canvas.shape, dtype=np.float32)
+        canvas = canvas + np.float32(noise) * _normal(random, canvas.size).reshape(canvas.shape)
     return Image.fromarray((canvas.clip(0.0, 1.0) * 255).astype(np.uint8), "RGB")
+
+
+def _normal(random: np.random.Generator, count: int) -> Floats:
+    """Normal values from a table of 65,536 quantiles: four times as fast, and no eye tells them apart."""
+    return _quantiles().take(np.frombuffer(random.bytes(2 * count), dtype=np.uint16))
+
+
+@functools.cache
+def _quantiles() -> Floats:
+    from scipy.special import ndtri
+
+    found: Floats = ndtri((np.arange(1 << 16) + 0.5) / (1 << 16)).astype(np.float32)
+    return found
