@@ -6,7 +6,7 @@ import pytest
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from rlperc.evaluate import accuracy
-from rlperc.evaluate.accuracy import Measures, measure, summarize
+from rlperc.evaluate.accuracy import Judged, Measures, compare, measure, summarize
 from rlperc.evaluate.generate import generate
 from rlperc.recipe.rows import row_images
 from rlperc.recipe.schema import Data, Evaluate, TinyModel
@@ -51,6 +51,67 @@ def test_a_model_that_reasons_well_and_sees_nothing(monkeypatch: pytest.MonkeyPa
     zeros = [solve(row["task"], "[[0,0],[0,0]]") == row["answer"] for row in ROWS]
     assert summary["a"] == pytest.approx(sum(zeros) / 20)
     assert summary["a_r_interval"][1] == 1.0
+
+
+class Peeper(Writer):
+    """Reads the first image of the exam wherever it is shown, as its own or as another row's, and says 7 without one."""
+
+    def write(self, processor: object, prompts: list, images: list, prefixes: list[str], *_: object) -> list[str]:
+        truth = {row_images(row)[0].tobytes(): row for row in ROWS}
+        rows = [truth.get(seen[0].tobytes()) if seen else None for seen in images]
+        seen = [row["perception"] if row else "[[0,0],[0,7]]" for row in rows]
+        starts = [prefix or f"<perception>{one}</perception>" for prefix, one in zip(prefixes, seen, strict=True)]
+        return [f"{start}<answer>{row['answer'] if row else 7}</answer>" for start, row in zip(starts, rows, strict=True)]
+
+
+def test_what_is_right_without_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accuracy, "generate", lambda model, *rest: model.write(*rest))
+    settings = Evaluate(data=Data(world="digits"), batch_size=8, blind=["none", "blank", "other"])
+    judged = measure(Peeper(), None, ROWS, WITH_IMAGE, MEASURES, settings, "test")
+    summary = summarize(judged)
+    assert (summary["a"], summary["a_p"], summary["a_p_partial"]) == (1, 1, 1)
+    sevens = sum(row["answer"] == "7" for row in ROWS) / 20
+    assert summary["blind_none"] == summary["blind_blank"] == pytest.approx(sevens)
+    following = ROWS["answer"][1:] + ROWS["answer"][:1]
+    right = [one == other for one, other in zip(ROWS["answer"], following, strict=True)]
+    assert [one.blind["other"] for one in judged] == right
+    assert "a_o" not in summary  # nobody was asked to
+
+
+def test_partial_perception_and_the_own_reasoning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever states zeros has read a zero in four right, and reasons well from it."""
+    monkeypatch.setattr(accuracy, "generate", lambda model, *rest: model.write(*rest))
+    cells, follows = (RewardRunner(find_reward(name), {}) for name in ("perception_cells", "answer_follows"))
+    measures = Measures(MEASURES.answer, cells, Tags(), follows)
+    judged = measure(Writer(), None, ROWS, WITH_IMAGE, measures, Evaluate(data=Data(world="digits")), "test")
+    summary = summarize(judged)
+    assert summary["a_o"] == 1.0
+    assert summary["a_p"] == 0.0
+    zeros = sum(row["perception"].count("0") for row in ROWS)
+    assert summary["a_p_partial"] == pytest.approx(zeros / 80)
+    assert judged[0].why["a_p"].endswith("cells misread")
+
+
+def test_several_responses_to_a_row_are_one_cluster() -> None:
+    """Two rows, each answered four times, always alike: as sure as two values, not eight."""
+    judged = [Judged(index, "", a=float(index), a_p=None, a_r=None) for index in (0, 1) for _ in range(4)]
+    summary = summarize(judged)
+    low, high = summary["a_interval"]
+    assert (summary["n"], summary["a"]) == (2, 0.5)
+    assert high - low == 1.0
+    assert compare(judged, judged)["a"]["rose"] == 0
+
+
+def test_before_and_after_on_the_same_rows() -> None:
+    """Of ten rows three rise and one falls: +.2, and by the sign test (1 + 4 + …)/16: p = 10/16."""
+    before = [Judged(i, "", a=float(i < 4), a_p=None, a_r=None) for i in range(10)]
+    after = [Judged(i, "", a=float(1 <= i < 7), a_p=None, a_r=None) for i in range(10)]
+    change = compare(before, after)["a"]
+    assert (change["difference"], change["rose"], change["fell"]) == (pytest.approx(0.2), 3, 1)
+    assert change["p"] == pytest.approx(10 / 16)
+    # Differences of +1 thrice, -1 once and 0 six times: variance (4 - 10 * .04) / 9, by 10 rows.
+    half = 1.959964 * (3.6 / 9 / 10) ** 0.5
+    assert change["interval"] == pytest.approx([0.2 - half, 0.2 + half], abs=1e-6)
 
 
 def test_generation_goes_on_from_the_prefix(tmp_path: Path) -> None:

@@ -108,4 +108,12 @@ def test_unknown_names_are_answered_with_the_closest_one() -> None:
 
 
 def test_a_setting_is_knobs_that_others_overrule() -> None:
-    assert resolve("digits", {"setting": "hard", "noise": 0.0}) == {"grid": 4, "noise": 0.0}
+    assert resolve("digits", {"setting": "hard", "noise": 0.0}) == {"grid": 4, "noise": 0.0, "balanced": True}
+
+
+def test_balanced_answers_cannot_be_guessed() -> None:
+    """Of sixteen digits the largest is a 9 four times of five; from a balanced world it is not."""
+    for balanced, most in ((False, 0.7), (True, 0.4)):
+        asked = [item.answer for item in make(1500, grid=4, balanced=balanced) if "largest digit" in item.question]
+        common = Counter(asked).most_common(1)[0][1] / len(asked)
+        assert common > most if not balanced else common < most

@@ -1,0 +1,117 @@
+"""`rlperc eval`, on models with random weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from trainers import tiny_model
+
+from rlperc.cli import main
+from rlperc.evaluate.accuracy import Judged
+from rlperc.examine_alone import prompt_for, remarks
+from rlperc.words.response import Tags
+from rlperc.worlds import load_world
+
+QUICK = ("--rows", "4", "--max-new-tokens", "8", "--batch-size", "4")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("model"))
+
+
+def summary(folder: Path) -> dict:
+    return json.loads((folder / "summary.json").read_text())
+
+
+def test_a_model_on_a_world_and_against_itself(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert main(["eval", str(model), "grid=1", "--world", "digits", *QUICK, "--out", str(first)]) == 0
+    shown = capsys.readouterr().out
+    assert "4 of 4 responses have no readable <answer>" in shown
+    measured = summary(first)["eval"][str(model)]
+    assert measured["n"] == 4
+    assert {"a", "a_p", "a_r", "a_o", "blind_none", "blind_blank", "blind_other"} <= set(measured)
+    assert len((first / "responses.jsonl").read_text().splitlines()) == 4
+    asked = summary(first)["asked"]["data"]
+    assert asked["with"] == {"grid": 1}
+    assert "<perception>" in asked["system_prompt"]
+    again = ["eval", str(model), "grid=1", "--world", "digits", *QUICK, "--blind", "--out", str(second), "--against", str(first)]
+    assert main(again) == 0
+    assert summary(second)["changes"][str(first)]["a"] == {"difference": 0, "interval": [0, 0], "rose": 0, "fell": 0, "p": 1}
+    assert "blind_none" not in summary(second)["eval"][str(model)]
+
+
+def test_other_rows_are_not_compared(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["eval", str(model), "--world", "digits", *QUICK, "--blind", "--out", str(tmp_path / "one")]) == 0
+    arguments = ["eval", str(model), "--world", "digits", *QUICK, "--seed", "1", "--against", str(tmp_path / "one")]
+    assert main(arguments) == 2
+    assert "it was measured on other rows" in capsys.readouterr().err
+
+
+def test_rows_of_ones_own_without_p_star(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "1 + 1?", "answer": "2"}\n' * 3)
+    arguments = ["--data", str(tmp_path / "rows.jsonl"), "--answer", "answer_number", "--perception", "perception_cells"]
+    assert main(["eval", str(model), *arguments, *QUICK, "--prompt", "plain", "--out", str(tmp_path / "out")]) == 0
+    assert "the rows have no column 'perception'" in capsys.readouterr().out
+    found = summary(tmp_path / "out")
+    assert set(found["eval"][str(model)]) == {"n", "a", "a_interval"}
+    assert "system_prompt" not in found["asked"]["data"]
+
+
+def test_several_responses_to_each_row(model: Path, tmp_path: Path) -> None:
+    arguments = ["--repeats", "2", "--temperature", "1", "--blind", "--out", str(tmp_path / "out")]
+    assert main(["eval", str(model), "--world", "digits", *QUICK, *arguments]) == 0
+    lines = [json.loads(line) for line in (tmp_path / "out" / "responses.jsonl").read_text().splitlines()]
+    assert [line["index"] for line in lines] == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert any(one["response"] != other["response"] for one, other in zip(lines[::2], lines[1::2], strict=True))
+    assert summary(tmp_path / "out")["eval"][str(model)]["n"] == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["--world", "digit"], "did you mean 'digits'"),
+        (["blanks=2", "--world", "digits"], "the world 'digits'"),
+        (["grid=2", "--data", "x.jsonl", "--answer", "answer_number"], "only a world has knobs"),
+        (["--data", "x.jsonl"], "--answer answer_math"),
+        (["--data", "x.jsonl", "--answer", "answer_number"], "x.jsonl"),
+        (["--world", "digits", "--answer", "answer_numbr"], "did you mean 'answer_number'"),
+        (["--world", "digits", "--rows", "0"], "at least 1"),
+        (["--world", "digits", "--repeats", "2"], "greedy responses to a row are all the same"),
+        (["--world", "digits", "--against", "nowhere"], "it cannot be read"),
+        (["--world", "digits", "--split", "dev"], "train, validation and test"),
+    ],
+)
+def test_bad_input_is_one_message(arguments: list[str], why: str, model: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["eval", str(model), *arguments]) == 2
+    assert why in capsys.readouterr().err
+
+
+def test_a_model_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["eval", str(tmp_path / "none"), "--world", "digits", "--rows", "2"]) == 2
+    assert f"the model '{tmp_path}/none'" in capsys.readouterr().err
+
+
+def test_what_kept_responses_from_being_measured() -> None:
+    judged = [
+        Judged(0, "<perception>1</perception><answer>2</answer>", 0.0, 0.0, 0.0, why={"a": "2 instead of 3"}),
+        Judged(1, "I see nothing", 0.0, 0.0, 0.0, why={"a": "no answer", "a_p": "no perception"}),
+        Judged(2, "", 0.0, 0.0, 0.0, why={"a": "no answer", "a_p": "no perception"}),
+    ]
+    assert remarks(judged, Tags()) == [
+        "2 of 3 responses have no readable <perception>",
+        "3 of 3 responses have no readable <think>",
+        "2 of 3 responses have no readable <answer>",
+        "a: 2 x no answer",
+        "a: 1 x 2 instead of 3",
+        "a_p: 2 x no perception",
+    ]
+
+
+def test_the_prompt_says_what_a_world_wants() -> None:
+    text = prompt_for(Tags(perception="info"), load_world("sudoku").ABOUT)
+    assert "<info>" in text
+    assert load_world("sudoku").ABOUT.perception in text
