@@ -36,7 +36,8 @@ def add_eval(commands: Any) -> None:
     parser.add_argument("--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto")
     parser.add_argument("--revision")
     parser.add_argument("--trust-remote-code", action="store_true")
-    parser.add_argument("--out", type=Path, help="a new folder for summary.json and responses.jsonl")
+    kept = "summary.json, responses.jsonl, and completions.jsonl for `rlperc coupling`"
+    parser.add_argument("--out", type=Path, help=f"a new folder: {kept}")
     parser.add_argument("--against", type=Path, help="such a folder of the same rows: what has become of each measure")
     parser.set_defaults(run=run_eval)
 

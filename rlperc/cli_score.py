@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from rlperc.recipe.schema import Recipe, RewardUse
     from rlperc.reward.runner import Handling, OnError, RewardRunner
     from rlperc.score.rows import Progress
+    from rlperc.score.summary import Summary
+    from rlperc.words.response import Tags
 
 DONE = 0
 
@@ -27,53 +30,96 @@ def add_score(commands: Any) -> None:
         commands: what `ArgumentParser.add_subparsers` returned.
     """
     score = commands.add_parser("score", help="score a file of completions")
-    score.add_argument("file", type=Path, help='JSON lines, {"completion": text, …columns}, or parquet')
-    score.add_argument(
-        "overrides", nargs="*", metavar="a.b=c", help="with --recipe, as in rewards.answer_number.with.tolerance=1"
-    )
-    which = score.add_mutually_exclusive_group(required=True)
-    which.add_argument("--rewards", help="names or paths, with commas between them")
-    which.add_argument("--recipe", help="use a recipe's rewards, settings, tags and names of columns")
-    score.add_argument(
-        "--with", dest="settings", action="append", default=[], metavar="NAME.SETTING=VALUE", help="a setting, with --rewards"
-    )
-    score.add_argument(
-        "--on-error",
-        choices=("stop", "skip", "zero"),
-        help="what becomes of a completion that a reward fails on (default: what the recipe says instead of stop, else skip)",
-    )
+    _add_rewards(score)
     score.add_argument("--out", type=Path, help="write a line of scores for each completion")
     score.add_argument("--resume", action="store_true", help="go on with --out where it ends")
     score.add_argument("--summary", type=Path, metavar="FILE.json", help="write the summary as JSON too")
     score.set_defaults(run=run_score)
+    coupling = commands.add_parser("coupling", help="how the rewards of a file of completions move together")
+    _add_rewards(coupling)
+    coupling.add_argument("--choose", action="store_true", help="which surrogate moves with what is seen")
+    coupling.add_argument("--summary", type=Path, metavar="FILE.json", help="write the report as JSON too")
+    coupling.set_defaults(run=run_coupling, out=None, resume=False)
+
+
+def _add_rewards(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, help='JSON lines, {"completion": text, …columns}, or parquet')
+    parser.add_argument(
+        "overrides", nargs="*", metavar="a.b=c", help="with --recipe, as in rewards.answer_number.with.tolerance=1"
+    )
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--rewards", help="names or paths, with commas between them")
+    which.add_argument("--recipe", help="use a recipe's rewards, settings, tags and names of columns")
+    parser.add_argument(
+        "--with", dest="settings", action="append", default=[], metavar="NAME.SETTING=VALUE", help="a setting, with --rewards"
+    )
+    parser.add_argument(
+        "--on-error",
+        choices=("stop", "skip", "zero"),
+        help="what becomes of a completion that a reward fails on (default: what the recipe says instead of stop, else skip)",
+    )
 
 
 def run_score(options: argparse.Namespace) -> int:
     """Score a file and show the summary. Raises UserError."""
     _check_options(options)
-    from rlperc.score.rows import score_file
     from rlperc.score.summary import summary_text
 
-    if options.recipe:
-        from rlperc.recipe.load import load_recipe
-
-        recipe = load_recipe(options.recipe, *options.overrides)
-        runners, tags, renamed = _of_recipe(recipe, options.on_error), recipe.tags, _names_in_data(recipe)
-    else:
-        runners, tags, renamed = _of_names(options), None, None
     try:
-        with _bar() as progress:
-            summary = score_file(
-                options.file, runners, options.out, tags=tags, renamed=renamed, resume=options.resume, progress=progress
-            )
+        summary = _scored(options, *_asked(options))
     except KeyboardInterrupt:
         if options.out is not None and options.out.exists():
             sys.stderr.write(f"\n{options.out} keeps the scores so far; the same command with --resume goes on after them\n")
         raise
     if options.summary is not None:
-        _write_summary(options.summary, options.file, summary)
+        _write_summary(options.summary, options.file, asdict(summary))
     sys.stdout.write(f"{summary_text(summary)}\n")
     return DONE
+
+
+def run_coupling(options: argparse.Namespace) -> int:
+    """Score a file and show how its rewards move together. Raises UserError."""
+    _check_options(options)
+    from rlperc.score.choose import choice_text
+    from rlperc.score.offline import Collected, report_text
+
+    runners, tags, renamed = _asked(options)
+    collected = Collected([runner.reward for runner in runners])
+    _scored(options, runners, tags, renamed, collected.add)
+    report, candidates = collected.report(), collected.choose() if options.choose else []
+    lines = report_text(report)
+    if options.choose:
+        lines += ["", f"within groups with {report['roles']['perception']}, which knows the truth:", *choice_text(candidates)]
+        report["candidates"] = [one._asdict() for one in candidates]
+    if options.summary is not None:
+        _write_summary(options.summary, options.file, report)
+    sys.stdout.write("\n".join(lines) + "\n")
+    return DONE
+
+
+def _asked(options: argparse.Namespace) -> tuple[list[RewardRunner], Tags | None, dict[str, str] | None]:
+    if not options.recipe:
+        return _of_names(options), None, None
+    from rlperc.recipe.load import load_recipe
+
+    recipe = load_recipe(options.recipe, *options.overrides)
+    return _of_recipe(recipe, options.on_error), recipe.tags, _names_in_data(recipe)
+
+
+def _scored(options: argparse.Namespace, runners: Any, tags: Any, renamed: Any, also: Any = None) -> Summary:
+    from rlperc.score.rows import score_file
+
+    with _bar() as progress:
+        return score_file(
+            options.file,
+            runners,
+            options.out,
+            tags=tags,
+            renamed=renamed,
+            resume=options.resume,
+            progress=progress,
+            also=also,
+        )
 
 
 def offline_handling(handling: Handling, on_error: OnError | None) -> Handling:
@@ -184,13 +230,12 @@ def _bar() -> Iterator[Progress | None]:
         yield progress
 
 
-def _write_summary(path: Path, file: Path, summary: Any) -> None:
+def _write_summary(path: Path, file: Path, summary: dict[str, Any]) -> None:
     import json
-    from dataclasses import asdict
 
     if path.resolve() == file.resolve():
         raise DataError(f"writing {path}", "that is the file that was scored", "--summary another.json")
     try:
-        path.write_text(json.dumps({"file": str(file), **asdict(summary)}, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        path.write_text(json.dumps({"file": str(file), **summary}, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     except OSError as error:
         raise DataError(f"writing {path}", str(error), "--summary where a file can be written") from None

@@ -18,6 +18,7 @@ from rlperc.evaluate.accuracy import Judged, compare, summarize
 from rlperc.examine import Examiner, judged_lines, read_judged
 from rlperc.process import quiet
 from rlperc.recipe.load import load_recipe
+from rlperc.recipe.rows import IMAGE_COLUMNS
 from rlperc.recipe.schema import Data, Evaluate, Model, RewardUse
 from rlperc.train.models import load_model
 from rlperc.words.response import Tags, read_response
@@ -52,7 +53,8 @@ def examine_alone(exam: Exam, out: Path | None, against: Path | None, say: Calla
 
     Args:
         exam: of which model on what.
-        out: a new folder for `summary.json` and `responses.jsonl`.
+        out: a new folder for `summary.json`, `responses.jsonl`, and `completions.jsonl`, which `rlperc score` and `rlperc
+            coupling` read.
         against: such a folder of another model on the same rows.
         say: told what is noteworthy.
 
@@ -82,7 +84,7 @@ def examine_alone(exam: Exam, out: Path | None, against: Path | None, say: Calla
         "asked": asked,
     }
     if out is not None and state.is_main_process:
-        _write(out, summary, judged)
+        _write(out, summary, judged, examiner.exam.rows)
     return summary
 
 
@@ -137,10 +139,14 @@ def _read(folder: Path, asked: dict[str, Any]) -> list[Judged]:
     return read_judged(folder / "responses.jsonl")
 
 
-def _write(out: Path, summary: dict[str, Any], judged: Sequence[Judged]) -> None:
+def _write(out: Path, summary: dict[str, Any], judged: Sequence[Judged], rows: Any) -> None:
+    texts = rows.select_columns([name for name in rows.column_names if name not in ("prompt", "response", *IMAGE_COLUMNS)])
+    completions = ({"prompt_id": one.index, "completion": one.response, **texts[one.index]} for one in judged)
     try:
         out.mkdir(parents=True)
         (out / "responses.jsonl").write_text(judged_lines(judged), encoding="utf-8")
+        lines = [json.dumps(one, ensure_ascii=False) + "\n" for one in completions]
+        (out / "completions.jsonl").write_text("".join(lines), encoding="utf-8")
         (out / "summary.json").write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     except OSError as error:
         raise DataError(f"writing {out}", str(error), "--out where a folder can be made") from None

@@ -256,9 +256,10 @@ class Run:
         return CurvePoints(exam.every, point)
 
     def _record_coupling(self, stage: Stage, coupling: Coupling) -> None:
-        matrix = [[None if value != value else value for value in row] for row in coupling.matrix().tolist()]
-        self.summary["coupling"][stage.name] = {"rewards": coupling.names, "matrix": matrix}
-        self.folder.log("coupling", stage=stage.name, rewards=coupling.names, matrix=matrix)
+        self.summary["coupling"][stage.name] = coupling.report()
+        self.folder.log("coupling", stage=stage.name, **coupling.report())
+        for name in coupling.alarms():
+            self.say(f"warning: in '{stage.name}' the surrogate '{name}' rose at the end, and the outcome did not")
 
     def _record_tallies(self, stage: Stage, tallies: dict[str, dict[str, Any]]) -> None:
         self.summary["rewards"][stage.name] = tallies

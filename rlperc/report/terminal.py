@@ -11,6 +11,7 @@ from rich.text import Text
 
 from rlperc.recipe.folder import RunFolder
 from rlperc.report.numbers import change_table, coupling_table, faults_table, legend, rewards_table, table
+from rlperc.score.offline import null_text
 
 SAMPLES = 3
 IMAGE_COLUMNS = 32
@@ -23,6 +24,8 @@ def show_run(folder: RunFolder, console: Console) -> None:
         _show_sample(folder, index, sample, console)
     for stage, coupling in summary["coupling"].items():
         _show_table(f"Within-group correlation of the rewards in '{stage}'", coupling_table(coupling), console)
+        for line in null_text(coupling.get("null", {})):
+            console.print(line, highlight=False, soft_wrap=True)
     for stage, tallies in summary["rewards"].items():
         if any(set(tally["counts"]) - {"value"} for tally in tallies.values()):
             _show_table(f"What the rewards of '{stage}' made of the completions", rewards_table(tallies), console)

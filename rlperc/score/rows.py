@@ -38,6 +38,7 @@ def score_file(
     renamed: Mapping[str, str] | None = None,
     resume: bool = False,
     progress: Progress | None = None,
+    also: Callable[[Batch, list[Scored]], None] | None = None,
 ) -> Summary:
     """Score every completion of a file.
 
@@ -54,6 +55,7 @@ def score_file(
         tags: what the spans are tagged with.
         renamed: our name for a column to the name that the file may have for it.
         resume: go on with `out` where it ends. Its first batch is scored again, and must come to the same.
+        also: called with each batch and its scores, one for each reward.
         progress: called after each batch with the rows so far, how far that is, and the whole in the same unit.
 
     Returns:
@@ -74,6 +76,8 @@ def score_file(
         for batch, unreadable, scored in _scored(source, runners, output, tags or Tags(), renamed):
             for tally, of_reward in zip(tallies, scored, strict=True):
                 tally.add(of_reward, batch.groups, batch.places)
+            if also is not None:
+                also(batch, scored)
             counted = _count(counted, batch, unreadable)
             if progress is not None:
                 progress(counted.completions, batch.units, source.total)

@@ -30,6 +30,7 @@ from rlperc.recipe.sizes import with_sizes
 from rlperc.reward.contract import Ranges
 from rlperc.reward.trl import TrlReward
 from rlperc.score.coupling import Coupling
+from rlperc.score.roles import roles_of
 from rlperc.train.blend import on_tokens, penalize_span, without_gaps, without_spread
 from rlperc.train.credit import Credit
 from rlperc.train.mixed import counted, keep_in_step, seeing, with_list
@@ -56,7 +57,8 @@ class Rewarded(_Host):
         if self.use_vllm:
             template = getattr(self, "chat_template", None)
             self.vllm_generation.chat = {**self.chat_template_kwargs, **({"chat_template": template} if template else {})}
-        self.coupling = Coupling(list(self.reward_func_names))
+        known = [one.reward if isinstance(one, TrlReward) else None for one in self.reward_funcs]
+        self.coupling = Coupling(self.reward_func_names, roles_of(known))
         self.silent_shares: list[float] = []
         self._ours = [function for function in self.reward_funcs if isinstance(function, TrlReward)]
 
@@ -108,12 +110,15 @@ class Rewarded(_Host):
     def _watch(self, rewards: Tensor) -> None:
         """Log how the rewards of all processes move together, where they do not move, and what they weigh."""
         metrics, names = self._metrics["train"], self.coupling.names
-        correlations = self.coupling.add(rewards.double().cpu().numpy(), self.num_generations)
+        weights = self.credit.weights_at(self.progress)
+        correlations = self.coupling.add(rewards.double().cpu().numpy(), self.num_generations, weights)
+        for name in self.coupling.alarms():
+            metrics[f"coupling/alarm/{name}"].append(1.0)
         for i, left in enumerate(names):
             for j, right in enumerate(names[:i]):
                 if not math.isnan(correlations[i, j]):
                     metrics[f"coupling/{right}/{left}"].append(correlations[i, j])
-        for name, weight in zip(names, self.credit.weights_at(self.progress), strict=True):
+        for name, weight in zip(names, weights, strict=True):
             metrics[f"blend/weight/{name}"].append(weight)
         if self.num_generations > 1:
             flat = without_spread(rewards, self.num_generations).float().mean(0).tolist()

@@ -1,0 +1,96 @@
+"""Which label-free reward to train on: the one that moves with true perception within groups, before anything is trained.
+
+arXiv 2605.29496 finds that a surrogate's correlation with perception tells which one helps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlperc.score.roles import Roles
+
+Floats = NDArray[np.float64]
+RESAMPLES = 2000
+SEED = 0
+
+
+class Candidate(NamedTuple):
+    """One surrogate, or several added up, each in units of its spread within groups.
+
+    `correlation` is with the reward that knows the truth, within groups, with a 95 % interval by bootstrap over groups;
+    `above_next` is the share of resamples in which it is above the next candidate. None where one never varies.
+    """
+
+    names: tuple[str, ...]
+    correlation: float | None
+    interval: tuple[float, float] | None
+    above_next: float | None = None
+
+
+def choose(groups: Sequence[Floats], names: Sequence[str], roles: Roles) -> list[Candidate]:
+    """All surrogates, pairs of them and all together, the best first.
+
+    Args:
+        groups: rewards of each prompt's completions, NaN where one has no opinion. Shape of each: (completions, rewards).
+        names: of the rewards.
+        roles: which know the truth, and which are surrogates.
+    """
+    if roles.perception is None:
+        return []
+    centred = [group - np.nanmean(np.where(np.isnan(group).all(0), 0.0, group), 0) for group in groups]
+    tried: list[tuple[int, ...]] = [(place,) for place in roles.surrogates]
+    tried += combinations(roles.surrogates, 2)
+    tried += [roles.surrogates] if len(roles.surrogates) > 2 else []
+    sums = {places: _sums(centred, places, roles.perception) for places in tried}
+    draws = np.random.default_rng(SEED).integers(len(groups), size=(RESAMPLES, len(groups)))
+    drawn = {places: _r(found[draws].sum(1)) for places, found in sums.items()}
+    ranked = sorted(sums, key=lambda places: -float(np.nan_to_num(_r(sums[places].sum(0)), nan=-2)))
+    return [
+        _candidate(tuple(names[place] for place in places), _r(sums[places].sum(0)), drawn[places], drawn.get(after))
+        for places, after in zip(ranked, [*ranked[1:], ()], strict=True)
+    ]
+
+
+def _candidate(names: tuple[str, ...], found: Any, drawn: Floats, following: Floats | None) -> Candidate:
+    if np.isnan(found):
+        return Candidate(names, None, None)
+    low, high = np.nanquantile(drawn, (0.025, 0.975))
+    above = None if following is None or np.isnan(following).all() else float(np.nanmean(drawn > following))
+    return Candidate(names, float(found), (float(low), float(high)), above)
+
+
+def _sums(groups: Sequence[Floats], places: tuple[int, ...], truth: int) -> Floats:
+    """For each group what the correlation is made of: Σ xy, Σ x², Σ y². Shape: (groups, 3)."""
+    spread = [np.sqrt(np.nanmean(np.concatenate([group[:, place] for group in groups]) ** 2)) for place in places]
+    found = np.zeros((len(groups), 3))
+    for row, group in enumerate(groups):
+        x = sum((group[:, place] / one for place, one in zip(places, spread, strict=True) if one > 0), np.zeros(len(group)))
+        both = ~np.isnan(x) & ~np.isnan(group[:, truth])
+        if both.sum() > 1:
+            x, y = x[both] - x[both].mean(), group[both, truth] - group[both, truth].mean()
+            found[row] = (x * y).sum(), (x * x).sum(), (y * y).sum()
+    return found
+
+
+def _r(sums: Floats) -> Any:
+    scale = np.sqrt(sums[..., 1] * sums[..., 2])
+    return np.where(scale > 1e-12, sums[..., 0] / np.maximum(scale, 1e-300), np.nan)
+
+
+def choice_text(candidates: Sequence[Candidate]) -> list[str]:
+    """The candidates, and what follows from them."""
+    lines = []
+    for one in candidates:
+        low, high = one.interval or (0.0, 0.0)
+        shown = "never varies" if one.correlation is None else f"{one.correlation:+.2f} [{low:+.2f}, {high:+.2f}]"
+        lines.append(f"{' + '.join(one.names)}: {shown}")
+    best = next((one for one in candidates if one.interval is not None), None)
+    if best is None or best.interval is None or best.interval[0] <= 0:
+        return [*lines, "none of them is known to move with what is seen: choose none"]
+    sure = "" if best.above_next is None else f"; above the next one in {100 * best.above_next:.0f} % of resamples"
+    return [*lines, f"the data favour {' + '.join(best.names)}{sure}"]

@@ -1,0 +1,216 @@
+"""How rewards move together, beside what chance would give, and which surrogate that speaks for."""
+
+from __future__ import annotations
+
+import json
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from rlperc.cli import main
+from rlperc.reward.plugins import find_reward
+from rlperc.score.choose import choice_text, choose
+from rlperc.score.coupling import WINDOW, Coupling
+from rlperc.score.null import Null
+from rlperc.score.roles import Roles, roles_of
+
+ROLES = Roles(outcome=0, perception=1, reasoning=2, surrogates=(3,), highs=(1.0,) * 4)
+NAMES = ["outcome", "seen", "thought", "surrogate"]
+NAN = float("nan")
+
+
+def test_roles_follow_from_what_rewards_credit_and_read() -> None:
+    names = (
+        "format_tags",
+        "agreement",
+        "perception_cells",
+        "answer_follows",
+        "perception_exact",
+        "answer_number",
+        "blind_solver",
+    )
+    found = roles_of([find_reward(name) for name in names])
+    assert (found.outcome, found.perception, found.reasoning, found.surrogates) == (5, 4, 3, (1, 6))
+    assert roles_of([None, find_reward("answer_number")]).outcome == 1
+
+
+def test_a_group_worked_by_hand() -> None:
+    """Two groups of two. In the first the outcome is flat and the second reward is not; in the second both move, apart."""
+    rewards = np.array([[0.0, 1.0], [0.0, 0.0], [1.0, 0.0], [0.0, 0.5]])
+    coupling = Coupling(["a", "b"], Roles(outcome=0))
+    coupling.add(rewards, 2, [1.0, 4.0])
+    report = coupling.report()
+    assert report["flat"] == {"a": 0.5, "b": 0.0}
+    assert report["rescued"] == {"a": 0.0, "b": 0.5}
+    assert report["opposed"][0][1] == 1.0
+    # Group 1: only b. Group 2: a = ±.5 and 4 b = ∓1 in sum ∓.5: a's share is .5 * -.5 * 2 / (2 * .25) = -1, b's is 2.
+    assert report["share"] == {"a": pytest.approx((0 - 1) / 2), "b": pytest.approx((1 + 2) / 2)}
+    assert report["groups"] == 2
+
+
+@given(arrays(np.float64, (12, 3), elements=st.floats(-10, 10, width=32)))
+def test_overall_it_is_numpys_correlation_and_shares_make_a_whole(rewards: np.ndarray) -> None:
+    coupling = Coupling(["a", "b", "c"])
+    coupling.add(rewards[:4], 4, [1.0, 0.5, 2.0])
+    coupling.add(rewards[4:], 4, [1.0, 0.5, 2.0])
+    overall = coupling.overall()
+    spread = rewards.std(0)
+    for i, j in product(range(3), repeat=2):
+        if min(spread[i], spread[j]) > 1e-3:
+            assert overall[i, j] == pytest.approx(np.corrcoef(rewards[:, i], rewards[:, j])[0, 1], abs=1e-6)
+    shares = coupling.report()["share"]
+    assert not shares or sum(shares.values()) == pytest.approx(1, abs=1e-6)
+
+
+def test_what_independence_gives_worked_by_hand() -> None:
+    """p = .8 and r = .2: corr(a, R) = sqrt(.16 / .84 * …): .873, and corr(a, P) = .218. All five pairs and twenty of them."""
+    rows = [(p * r, p, r) for p in (1, 1, 1, 1, 0) for r in (1, 0, 0, 0, 0)]
+    groups = np.array([rows], dtype=float)
+    null = Null(Roles(outcome=0, perception=1, reasoning=2, highs=(1, 1, 1)))
+    null.add(groups)
+    report = null.report()
+    assert (report["perception"], report["reasoning"], report["outcome"], report["n"]) == (0.8, 0.2, pytest.approx(0.16), 25)
+    for where in ("within", "overall"):
+        assert report[where]["reasoning"]["independent"] == pytest.approx(np.sqrt(0.8 * 0.8 / 0.84))
+        assert report[where]["perception"]["independent"] == pytest.approx(np.sqrt(0.2 * 0.2 / 0.84))
+        # These are exactly independent.
+        assert report[where]["reasoning"]["observed"] == pytest.approx(report[where]["reasoning"]["independent"])
+        assert report[where]["perception"]["observed"] == pytest.approx(report[where]["perception"]["independent"])
+
+
+def test_hard_and_easy_prompts_are_independent_within_but_not_overall() -> None:
+    """In one group nothing is right and in the other all is: overall all move as one, within nobody moves."""
+    null = Null(Roles(outcome=0, perception=1, reasoning=2, highs=(1, 1, 1)))
+    null.add(np.array([[[0.0, 0, 0]] * 4, [[1.0, 1, 1]] * 4]))
+    report = null.report()
+    assert report["within"]["perception"] == {"observed": None, "independent": None}
+    assert report["overall"]["perception"]["observed"] == pytest.approx(1)
+    assert report["overall"]["perception"]["independent"] == pytest.approx(np.sqrt(0.5 * 0.5 / 0.75))
+
+
+def test_what_one_has_no_opinion_on_is_left_out() -> None:
+    null = Null(Roles(outcome=0, perception=1, reasoning=2, highs=(1, 1, 1)))
+    null.add(np.array([[[1.0, 1, 1], [1, NAN, 1], [0, 0, NAN]]]))
+    assert null.report()["n"] == 1
+    assert Null(Roles(outcome=0)).report() == {}
+
+
+def steps(coupling: Coupling, outcome: list[float], surrogate: list[float]) -> None:
+    noise = np.random.default_rng(0).normal(0, 0.01, (len(outcome), 2))
+    for (a, b), (da, db) in zip(zip(outcome, surrogate, strict=True), noise, strict=True):
+        coupling.add(np.array([[a + da, 0, 0, b + db]] * 2), 2)
+
+
+def test_a_surrogate_that_rises_alone_raises_an_alarm() -> None:
+    half = [0.5] * WINDOW
+    alone, together, young = (Coupling(NAMES, ROLES) for _ in range(3))
+    steps(alone, half + half, half + [0.7] * WINDOW)
+    steps(together, half + [0.6] * WINDOW, half + [0.7] * WINDOW)
+    steps(young, half, [0.1] * 5 + [0.9] * 5)
+    assert alone.alarms() == ["surrogate"]
+    assert together.alarms() == []
+    assert young.alarms() == []
+
+
+def test_it_goes_on_from_what_it_kept() -> None:
+    random = np.random.default_rng(1)
+    batches = [random.integers(0, 2, (8, 4)).astype(float) for _ in range(3)]
+    batches[1][0, 3] = NAN
+    whole, first, second = (Coupling(NAMES, ROLES) for _ in range(3))
+    for batch in batches:
+        whole.add(batch, 4, [1, 1, 0, 0.5])
+    first.add(batches[0], 4, [1, 1, 0, 0.5])
+    second.restore(json.loads(json.dumps(first.kept())))
+    for batch in batches[1:]:
+        second.add(batch, 4, [1, 1, 0, 0.5])
+    assert second.report() == whole.report()
+    json.dumps(whole.report(), allow_nan=False)
+
+
+def test_the_surrogate_that_follows_the_truth_is_chosen() -> None:
+    """One is the truth with noise, one is noise, one is against it."""
+    random = np.random.default_rng(0)
+    groups = []
+    for _ in range(60):
+        truth = random.integers(0, 2, 8).astype(float)
+        groups.append(np.stack([truth, truth + random.normal(0, 1, 8), random.normal(0, 1, 8), -truth], axis=1))
+    names, roles = ["truth", "good", "idle", "bad"], Roles(perception=0, surrogates=(1, 2, 3), highs=(1.0,) * 4)
+    best, *rest = choose(groups, names, roles)
+    assert best.names == ("good",)
+    assert best.interval is not None
+    assert best.interval[0] > 0.2
+    found = {one.names: one.correlation for one in (best, *rest)}
+    assert found[("bad",)] == pytest.approx(-1)
+    assert set(found) == {
+        ("good",),
+        ("idle",),
+        ("bad",),
+        ("good", "idle"),
+        ("good", "bad"),
+        ("idle", "bad"),
+        ("good", "idle", "bad"),
+    }
+    assert "the data favour good" in choice_text([best, *rest])[-1]
+    assert "choose none" in choice_text([one for one in rest if one.names == ("bad",)])[-1]
+
+
+def file_of(tmp_path: Path, prompts: bool = True) -> Path:
+    """Two prompts, each with two responses: right from a right reading, and wrong from a wrong one."""
+    lines = []
+    for index, (grid, answer) in enumerate((([[8, 7], [1, 2]], 18), ([[1, 1], [1, 1]], 4))):
+        task = '{"grid":2,"kind":"total","world":"digits"}'
+        row = {"prompt_id": index} if prompts else {}
+        row |= {"answer": str(answer), "perception": json.dumps(grid), "task": task}
+        wrong = [[0, 0], [0, 0]]
+        for stated, said in ((grid, answer), (wrong, 0)):
+            text = f"<perception>{json.dumps(stated)}</perception><think></think><answer>{said}</answer>"
+            lines.append(json.dumps({**row, "completion": text}))
+    (tmp_path / "c.jsonl").write_text("\n".join(lines) + "\n")
+    return tmp_path / "c.jsonl"
+
+
+def test_coupling_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    rewards = "answer_number,perception_exact,answer_follows,blind_solver,agreement"
+    arguments = [str(file_of(tmp_path)), "--rewards", rewards, "--choose", "--summary", str(tmp_path / "s.json")]
+    assert main(["coupling", *arguments]) == 0
+    shown = capsys.readouterr().out
+    assert "2 groups" in shown
+    assert "right, of 4 completions: outcome 50.0 %, perception 50.0 %, reasoning 100.0 %" in shown
+    assert "within groups with perception +1.00 (independent: +1.00); with reasoning   –   (independent:   –  )" in shown
+    assert "the data favour blind_solver" in shown
+    report = json.loads((tmp_path / "s.json").read_text())
+    assert report["roles"] == {
+        "outcome": "answer_number",
+        "perception": "perception_exact",
+        "reasoning": "answer_follows",
+        "surrogates": ["blind_solver", "agreement"],
+    }
+    assert report["candidates"][0]["names"] == ["blind_solver"]
+
+
+@pytest.mark.parametrize(
+    ("rewards", "prompts", "why"),
+    [
+        ("answer_number,perception_exact", False, '"prompt_id": … in every row'),
+        ("answer_number,agreement", True, "none of the rewards knows what is in the image"),
+        ("answer_number,perception_exact", True, "none of the rewards is a surrogate"),
+    ],
+)
+def test_what_cannot_be_told_is_one_message(
+    rewards: str, prompts: bool, why: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(["coupling", str(file_of(tmp_path, prompts)), "--rewards", rewards, "--choose"]) == 2
+    assert why in capsys.readouterr().err
+
+
+def test_one_completion_of_each_prompt_is_nothing_to_compare(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    file = file_of(tmp_path)
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join(lines[::2]) + "\n")
+    assert main(["coupling", str(file), "--rewards", "answer_number"]) == 2
+    assert "no prompt has two completions" in capsys.readouterr().err
