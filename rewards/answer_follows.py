@@ -28,4 +28,4 @@ def answer_follows(completion: Completion, task: str | None) -> Score | None:
         return Score(0.0, why="the perception does not describe this kind of image")
     verifier, columns = find_reward(restated[0]), restated[1]
     score: Score = verifier.function(completion, **{name: columns[name] for name in verifier.columns if name in columns})
-    return score
+    return Score(score.value, why=f"from its own perception: {score.why}" if score.why else "")

@@ -17,7 +17,7 @@ def add_eval(commands: Any) -> None:
         commands: what `ArgumentParser.add_subparsers` returned.
     """
     parser = commands.add_parser("eval", help="measure perception and reasoning of any model")
-    parser.add_argument("model", metavar="MODEL", help="a hub name, a model's folder, or a run's, whose prompts are used then")
+    parser.add_argument("model", metavar="MODEL", help="a hub name, a model's folder, or a run's; of a run, its prompts are used")
     parser.add_argument("overrides", nargs="*", metavar="KNOB=VALUE", help="of the world, as in blanks=20, or setting=hard")
     rows = parser.add_mutually_exclusive_group(required=True)
     rows.add_argument("--world", help="see `rlperc worlds list`")
@@ -31,8 +31,8 @@ def add_eval(commands: Any) -> None:
     parser.add_argument("--blind", nargs="*", choices=("none", "blank", "other"), default=["none", "blank", "other"])
     parser.add_argument("--repeats", type=int, default=1, help="responses to each row, with a --temperature")
     parser.add_argument("--temperature", type=float, default=0.0, help="0 is greedy")
-    parser.add_argument("--max-new-tokens", type=int, default=1024)
-    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--max-new-tokens", type=int, help="of a response (default: the run's, or 1024)")
+    parser.add_argument("--batch-size", type=int, help="default: the run's, or 16")
     parser.add_argument("--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto")
     parser.add_argument("--revision")
     parser.add_argument("--trust-remote-code", action="store_true")
@@ -70,7 +70,7 @@ def run_eval(options: argparse.Namespace) -> int:
 def _exam(options: argparse.Namespace) -> Any:
     from pydantic import ValidationError
 
-    from rlperc.examine_alone import Exam
+    from rlperc.examine_alone import Exam, run_of
     from rlperc.recipe.faults import explain
     from rlperc.recipe.load import read_knobs
     from rlperc.recipe.schema import Evaluate, Model
@@ -85,7 +85,11 @@ def _exam(options: argparse.Namespace) -> Any:
         data |= {"world": options.world, "with": resolve(options.world, read_knobs(options.overrides))}
     else:
         data["folder" if options.data.is_dir() else "file"] = options.data.absolute()
+    run = run_of(Path(options.model))
+    used = run.evaluate if run is not None else None
+    usual = {"max_new_tokens": used.max_new_tokens, "batch_size": used.batch_size} if used else {"max_new_tokens": 1024}
     given = {name: getattr(options, name) for name in ("blind", "repeats", "temperature", "max_new_tokens", "batch_size")}
+    given = {**usual, **{name: value for name, value in given.items() if value is not None}}
     raw = {"data": data, "answer": options.answer, "perception": options.perception, **given}
     try:
         evaluate = Evaluate(**raw)

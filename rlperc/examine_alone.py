@@ -19,7 +19,7 @@ from rlperc.examine import Examiner, judged_lines, read_judged
 from rlperc.process import quiet
 from rlperc.recipe.load import load_recipe
 from rlperc.recipe.rows import IMAGE_COLUMNS
-from rlperc.recipe.schema import Data, Evaluate, Model, RewardUse
+from rlperc.recipe.schema import Data, Evaluate, Model, Recipe, RewardUse
 from rlperc.train.models import load_model
 from rlperc.words.response import Tags, read_response
 from rlperc.worlds import About, load_world
@@ -111,14 +111,24 @@ def prompt_for(tags: Tags, about: About | None) -> str:
     )
 
 
+def run_of(folder: Path) -> Recipe | None:
+    """The recipe of the run that a folder is, or that a model in it is a part of."""
+    inside = folder.absolute()
+    for place in (inside, *inside.parents[:3]):  # RUN, RUN/model, RUN/stages/NAME/model
+        if (place / "recipe.yaml").is_file() and (place / "summary.json").is_file():
+            return load_recipe(place / "recipe.yaml")
+    return None
+
+
 def _whose(exam: Exam) -> tuple[str, Tags, Data]:
     """Where the model lies, its tags, and the rows with the prompt that it is used to, or one that asks for the tags."""
     data, folder = exam.evaluate.data, Path(exam.model)
-    if (folder / "recipe.yaml").is_file() and (folder / "model").is_dir():
-        recipe = load_recipe(folder / "recipe.yaml")
+    recipe = run_of(folder)
+    if recipe is not None:
         used = (recipe.evaluate or recipe.stages[-1]).data
         prompts = {"system_prompt": used.system_prompt, "prompt_template": used.prompt_template}
-        tags, source, ask = recipe.tags, str(folder / "model"), bool(exam.ask)
+        source = exam.model if (folder / "config.json").is_file() else str(folder / "model")
+        tags, ask = recipe.tags, bool(exam.ask)
     else:
         prompts, tags, source, ask = {}, Tags(), exam.model, exam.ask is not False
     if ask:

@@ -48,6 +48,7 @@ WORKED = [
     ({"kind": "maximum"}, "8,7:8\n8,1:8\n8,2:8", "8"),
     ({"kind": "larger_line", "axis": "row"}, "8+7=15\n1+2=3", "1"),
     ({"kind": "larger_line", "axis": "column"}, "8+1=9\n7+2=9", "1"),
+    ({"kind": "turns", "turns": 2}, "8 5 6 8\n6 3 4 6", "6"),
     ({"kind": "count_above", "threshold": 1}, "8:1\n7:2\n1:2\n2:3", "3"),
 ]
 
@@ -117,3 +118,9 @@ def test_balanced_answers_cannot_be_guessed() -> None:
         asked = [item.answer for item in make(1500, grid=4, balanced=balanced) if "largest digit" in item.question]
         common = Counter(asked).most_common(1)[0][1] / len(asked)
         assert common > most if not balanced else common < most
+
+
+def test_after_many_turns_every_answer_is_as_likely() -> None:
+    answers = Counter(item.answer for item in make(2000, turns=23))
+    assert sorted(answers) == [str(digit) for digit in range(10)]
+    assert max(answers.values()) < 1.25 * 200

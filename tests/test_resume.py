@@ -329,7 +329,7 @@ def test_another_number_of_processes_is_another_run(tmp_path: Path) -> None:
     from rlperc.recipe.load import dump_recipe
 
     folder.write(folder.recipe, dump_recipe(recipe))
-    with pytest.raises(RecipeError, match=r"with 2 processes[\s\S]*begun with 4"):
+    with pytest.raises(RecipeError, match=r"number of processes: 2[\s\S]*begun with 4"):
         check_same(recipe, 2, folder, Progress(4))
     check_same(recipe, 4, folder, Progress(4))
 

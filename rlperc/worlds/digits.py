@@ -32,7 +32,11 @@ ABOUT = About(
     answer="a number",
     answer_reward="answer_number",
     perception_reward="perception_cells",
-    settings={"small": {"grid": 2, "balanced": True}, "hard": {"grid": 4, "noise": 0.15, "balanced": True}},
+    settings={
+        "small": {"grid": 2, "balanced": True},
+        "long": {"grid": 2, "turns": 23},
+        "hard": {"grid": 4, "noise": 0.15, "balanced": True},
+    },
 )
 
 Digits = list[list[int]]
@@ -47,6 +51,7 @@ def items(
     grid: int = 2,
     noise: float = 0.08,
     balanced: bool = False,
+    turns: int = 0,
     misread: Mapping[int | str, int] | None = None,
     misread_probability: float = 0.0,
 ) -> Iterator[Item]:
@@ -60,16 +65,18 @@ def items(
         noise: standard deviation of the pixel noise, in units of the full range.
         balanced: of 16 grids take the one whose answer this question had least often so far: drawn evenly, most grids of
             16 digits have a 9, and whoever says so need not look.
+        turns: above 0 all questions are one, which takes long to think: the digits added up in reading order, so many times
+            over, modulo 10; at most 99, and prime to 10: with other numbers some answers would never come.
         misread: digits the teacher of `response` misreads, `{6: 8, 7: 1}`; p* and the answer stay true.
         misread_probability: chance that the teacher misreads such a digit, drawn for each cell.
     """
-    confused = _checked(grid, noise, balanced, misread, misread_probability)
+    confused = _checked(grid, noise, balanced, turns, misread, misread_probability)
     images, labels = _split(split)
     random = np.random.default_rng([seed, _rank(split)])
     had: Counter[tuple[str, str]] = Counter()
     for _ in range(count):
         drawn = random.integers(len(labels), size=(DRAWN if balanced else 1, grid, grid))
-        task = _ask(random, grid)
+        task = _ask(random, grid, turns)
         chosen = drawn[0] if not balanced else drawn[_rarest(had, task, labels[drawn].tolist())]
         truth: Digits = labels[chosen].tolist()
         wrong = random.random((grid, grid)) < misread_probability
@@ -98,11 +105,12 @@ def _rarest(had: Counter[tuple[str, str]], task: Mapping[str, Any], grids: list[
     return chosen
 
 
-def _checked(grid: Any, noise: Any, balanced: Any, misread: Any, probability: Any) -> dict[int, int]:
+def _checked(grid: Any, noise: Any, balanced: Any, turns: Any, misread: Any, probability: Any) -> dict[int, int]:
     """Refuse knobs that cannot be; return which digit is read as which."""
     knobs.whole("grid", grid, 1, MAX_GRID)
     knobs.number("noise", noise, 0, 1)
     knobs.choice("balanced", balanced, (True, False))
+    knobs.choice("turns", turns, (0, *(n for n in range(1, 100) if n % 2 and n % 5)))
     knobs.number("misread_probability", probability, 0, 1)
     return knobs.confusion("misread", misread, range(10))
 
@@ -123,7 +131,9 @@ def solve(task: dict[str, Any], perception: Any) -> str | None:
 # --- questions ---------------------------------------------------------------------------------------------------
 
 
-def _ask(random: np.random.Generator, grid: int) -> dict[str, Any]:
+def _ask(random: np.random.Generator, grid: int, turns: int) -> dict[str, Any]:
+    if turns:
+        return {"world": "digits", "grid": grid, "kind": "turns", "turns": turns}
     kind = ("line_sum", "total", "maximum", "larger_line", "count_above")[random.integers(5)]
     task: dict[str, Any] = {"world": "digits", "grid": grid, "kind": kind}
     if kind in ("line_sum", "larger_line"):
@@ -143,6 +153,8 @@ def _question(task: Mapping[str, Any]) -> str:
             return "What is the sum of all digits?"
         case "maximum":
             return "What is the largest digit?"
+        case "turns":
+            return f"Add the digits in reading order, {task['turns']} times over, modulo 10. What is left?"
         case "larger_line":
             return f"Which {task['axis']} has the largest sum? If equal, the first."
         case _:
@@ -159,6 +171,8 @@ def _work_out(task: Mapping[str, Any], grid: Digits) -> Solved:
             return _add(cells)
         case "maximum":
             return _largest(cells)
+        case "turns":
+            return _go_round(cells, task["turns"])
         case "larger_line":
             return _compare(_lines(task, grid))
         case _:
@@ -183,6 +197,15 @@ def _largest(digits: list[int]) -> Solved:
         steps.append(f"{best},{digit}:{max(best, digit)}")
         best = max(best, digit)
     return "\n".join(steps) or str(best), str(best)
+
+
+def _go_round(digits: list[int], turns: int) -> Solved:
+    """A line for each time over."""
+    left, lines = 0, []
+    for _ in range(turns):
+        sums = [left := (left + digit) % 10 for digit in digits]
+        lines.append(" ".join(map(str, sums)))
+    return "\n".join(lines), str(left)
 
 
 def _compare(lines: Digits) -> Solved:
