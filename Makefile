@@ -8,9 +8,9 @@ VLLM := .venv-vllm/bin
 quickstart: .venv/ready
 	$(BIN)/rlperc train recipes/quickstart.yaml --move-aside $(ARGS)
 
-# Two files at a time, a thread each; `ARGS="-n 0"` has them one by one.
+# Two files at a time; `ARGS="-n 0"` has them one by one.
 test: lint .venv/deepspeed
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
 # Every stage of ZeRO with every kind of training, in two processes.
 test-distributed: .venv/deepspeed

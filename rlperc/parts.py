@@ -105,18 +105,22 @@ class Run:
     def _parts(self, configs: list[Any]) -> Iterator[tuple[str, Callable[[], None]]]:
         stages = self.recipe.stages
         rows = [self._rows(index, stage, config) for index, (stage, config) in enumerate(zip(stages, configs, strict=True))]
-        sources: list[str | Path] = [start_source(self.recipe, self.folder.stage("start"))]
-        sources += [self.folder.stage(stage.name) / "model" for stage in stages[:-1]]
+        left: list[str | Path] = [*(self.folder.stage(stage.name) / "model" for stage in stages[:-1]), self.folder.model]
+        sources = [start_source(self.recipe, self.folder.stage("start")), *left[:-1]]
+        looked_at = self.recipe.evaluate.after if self.recipe.evaluate else []
         first = "random" if stages[0].model.tiny else "start"
         first_rl = next((stage.name for stage in stages if stage.kind in RL_KINDS), None)
         yield "start", self._start
         self._check_lengths(sources[0], rows)
         yield f"measure {first}", partial(self._measure, first, sources[0], stages[0])
-        for stage, config, source, own in zip(stages, configs, sources, rows, strict=True):
+        measured = True  # the model that the next stage begins with
+        for stage, config, source, own, model in zip(stages, configs, sources, rows, left, strict=True):
             if stage.name == first_rl:
-                yield "measure before", partial(self._measure, "before", source, stage, same=stage is stages[0])
+                yield "measure before", partial(self._measure, "before", source, stage, same=measured)
             yield f"stage {stage.name}", partial(self._stage, stage, config, source, own)
-        yield "measure after", partial(self._measure, "after", self.folder.model, stages[-1])
+            if measured := stage.name in looked_at:
+                yield f"measure {stage.name}", partial(self._measure, stage.name, model, stage)
+        yield "measure after", partial(self._measure, "after", self.folder.model, stages[-1], same=measured)
 
     @contextmanager
     def recorded(self) -> Iterator[None]:

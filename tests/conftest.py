@@ -12,7 +12,9 @@ from launch import QUICKSTART, SHORT, rlperc
 
 collect_ignore = [] if importlib.util.find_spec("vllm") else ["on_vllm"]  # `make test-vllm` has an environment of its own
 
-os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", OMP_NUM_THREADS="2")
+# Two at once share the cores.
+THREADS = "1" if "PYTEST_XDIST_WORKER" in os.environ else "2"
+os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", OMP_NUM_THREADS=THREADS)
 
 
 @pytest.fixture(scope="session")

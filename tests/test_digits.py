@@ -48,7 +48,7 @@ WORKED = [
     ({"kind": "maximum"}, "8,7:8\n8,1:8\n8,2:8", "8"),
     ({"kind": "larger_line", "axis": "row"}, "8+7=15\n1+2=3", "1"),
     ({"kind": "larger_line", "axis": "column"}, "8+1=9\n7+2=9", "1"),
-    ({"kind": "turns", "turns": 2}, "8 5 6 8\n6 3 4 6", "6"),
+    ({"kind": "turns", "turns": 2}, "0+8=8 8+7=5 5+1=6 6+2=8\n8+8=6 6+7=3 3+1=4 4+2=6", "6"),
     ({"kind": "count_above", "threshold": 1}, "8:1\n7:2\n1:2\n2:3", "3"),
 ]
 

@@ -13,6 +13,9 @@ import torch
 from launch import QUICKSTART, SHORT, TORCHRUN, rlperc
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from rlperc.errors import RecipeError
+from rlperc.recipe.load import load_recipe
+
 ENDS = ("a", "a_p", "a_r")
 
 
@@ -49,6 +52,27 @@ def test_every_step_is_in_the_metrics(short_run: Path) -> None:
     assert len(lines(short_run, "curve")) == 3
     assert len(lines(short_run, "coupling")) == 1
     assert len(lines(short_run, "sample")) == 6
+
+
+def test_models_of_more_stages_are_measured_and_with_blind_eyes(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    more = ("evaluate.after=[see, warm]", "evaluate.blind=[none, other]", "evaluate.curve=null")
+    done = rlperc("train", str(QUICKSTART), f"output={folder}", *SHORT[:-2], *more)
+    assert done.returncode == 0, done.stderr[-3000:]
+    summary = json.loads((folder / "summary.json").read_text())
+    assert list(summary["eval"]) == ["random", "see", "warm", "before", "after"]
+    assert summary["eval"]["warm"] == summary["eval"]["before"]
+    assert {"a", "a_p", "a_p_partial", "a_r", "a_o", "blind_none", "blind_other"} <= set(summary["eval"]["see"])
+    assert summary["changes"]["before"]["a"]["p"] <= 1
+    assert "measure warm" in done.stdout
+    assert done.stdout.count("measure before") == 0  # the same model
+    assert "without an image" in (folder / "report.html").read_text()
+
+
+@pytest.mark.parametrize(("stages", "why"), [("[wrm]", "there is no stage 'wrm', only reason, see, warm")])
+def test_only_stages_can_be_measured(stages: str, why: str) -> None:
+    with pytest.raises(RecipeError, match=why):
+        load_recipe(QUICKSTART, f"evaluate.after={stages}")
 
 
 def test_completions_carry_scores_and_reasons(short_run: Path) -> None:

@@ -221,6 +221,10 @@ class Curve(Part):
     """Optimizer steps between two points."""
 
 
+LABELS = ("random", "start", "before", "after")
+"""Of the models that are always measured: the first one, the one that enters RL, the last one."""
+
+
 class Evaluate(Part):
     """What is measured for the first model, for the one that enters RL and for the last one."""
 
@@ -232,6 +236,8 @@ class Evaluate(Part):
     the world's own, or `perception_exact`."""
     blind: list[Blind] = Field(default_factory=list)
     """What the model is asked with instead of the image, too: `none`, `blank` (grey), `other` (another row's)."""
+    after: list[Name] = Field(default_factory=list)
+    """Stages whose models are measured, too."""
     batch_size: int = Field(16, ge=1)
     max_new_tokens: int = Field(256, ge=1)
     repeats: int = Field(1, ge=1)
@@ -275,6 +281,16 @@ class Recipe(Part):
         names = [stage.name for stage in self.stages]
         if doubles := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"two stages are called '{doubles.pop()}'")
+        return self
+
+    @model_validator(mode="after")
+    def _measures_its_stages(self) -> Recipe:
+        names = {stage.name for stage in self.stages}
+        for name in self.evaluate.after if self.evaluate else ():
+            if name not in names:
+                raise ValueError(f"evaluate.after: there is no stage '{name}', only {', '.join(sorted(names))}")
+            if name in LABELS:
+                raise ValueError(f"evaluate.after: a measurement is called '{name}' already; give the stage another name")
         return self
 
     @model_validator(mode="after")

@@ -34,7 +34,7 @@ ABOUT = About(
     perception_reward="perception_cells",
     settings={
         "small": {"grid": 2, "balanced": True},
-        "long": {"grid": 2, "turns": 23},
+        "long": {"grid": 2, "turns": 17},
         "hard": {"grid": 4, "noise": 0.15, "balanced": True},
     },
 )
@@ -203,8 +203,11 @@ def _go_round(digits: list[int], turns: int) -> Solved:
     """A line for each time over."""
     left, lines = 0, []
     for _ in range(turns):
-        sums = [left := (left + digit) % 10 for digit in digits]
-        lines.append(" ".join(map(str, sums)))
+        steps = []
+        for digit in digits:
+            steps.append(f"{left}+{digit}={(left + digit) % 10}")
+            left = (left + digit) % 10
+        lines.append(" ".join(steps))
     return "\n".join(lines), str(left)
 
 
