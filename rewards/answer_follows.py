@@ -16,10 +16,10 @@ def answer_follows(completion: Completion, task: str | None) -> Score | None:
     any colouring that is right for the stated graph will do.
     """
     from rlperc.reward.plugins import find_reward
-    from rlperc.worlds import restate
+    from rlperc.worlds import WORLDS, restate
 
     formal = read_json(task) if task is not None else None
-    if task is None or not isinstance(formal, dict) or "world" not in formal:
+    if task is None or not isinstance(formal, dict) or formal.get("world") not in WORLDS:
         return None  # the row is of no world
     if completion.perception is None or completion.answer is None:
         return Score(0.0, why="no perception or no answer")

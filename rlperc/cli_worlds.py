@@ -6,12 +6,13 @@ import argparse
 import textwrap
 from itertools import islice
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 from rlperc.errors import DataError, RecipeError
 
 SHEET = "contact_sheet.png"
-SHOWN, HELD_AGAINST = 16, 400
+SHOWN, MOST, HELD_AGAINST = 16, 200, 400
 
 
 def add_worlds(commands: Any) -> None:
@@ -57,7 +58,9 @@ def _show(options: argparse.Namespace) -> int:
     from rlperc.worlds import knobs_of, load_world
 
     knobs = read_knobs(options.overrides)
-    items = _items(options, max(options.n, 1), options.split, knobs)
+    if not 1 <= options.n <= MOST:
+        raise RecipeError(f"--n {options.n}", "a picture has to be seen", f"--n 1 to {MOST}")
+    items = _items(options, options.n, options.split, knobs)
     about = load_world(options.name).ABOUT
     print(f"{options.name}: {about.summary}")
     print(f"knobs: {', '.join(f'{knob}={value}' for knob, value in knobs_of(options.name).items())}")
@@ -89,10 +92,12 @@ def _make(options: argparse.Namespace) -> int:
     from rlperc.train.data import world_rows
 
     rows = world_rows(options.name, options.n, options.seed, options.split, knobs)
-    part = options.out.with_name(f"{options.out.name}.part")
     try:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(mkdtemp(prefix=".rlperc-", dir=options.out.parent))
         rows.save_to_disk(part)
         contact_sheet(first).save(part / SHEET)
+        part.chmod(0o755)
         part.rename(options.out)
     except OSError as error:
         raise DataError(f"writing {options.out}", str(error), "--out where a folder can be made") from None

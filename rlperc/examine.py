@@ -53,7 +53,9 @@ class Examiner:
 
     def judge(self, model: Any, processor: Any, exam: Exam, label: str) -> list[Judged]:
         """Measure a model on an exam."""
-        return measure(model, processor, exam.rows, exam.illustrated, self.measures, self.settings, label)
+        # A point of the curve is for `a`, `a_p` and `a_r`.
+        settings = self.settings.model_copy(update={"blind": []}) if exam is self.curve else self.settings
+        return measure(model, processor, exam.rows, exam.illustrated, self.measures, settings, label)
 
 
 def examiner_of(recipe: Recipe) -> Examiner | None:
@@ -74,7 +76,8 @@ def _exam(data: Data, every: int = 0) -> Exam:
 
 def judged_lines(judged: Sequence[Judged]) -> str:
     """What was measured, a line of JSON for each row."""
-    return "".join(json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in judged)
+    # In plain ASCII: what a model quotes may hold half a letter, which no file takes.
+    return "".join(json.dumps(asdict(one)) + "\n" for one in judged)
 
 
 def read_judged(file: Path) -> list[Judged]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -17,14 +18,17 @@ from rlperc.errors import DataError
 from rlperc.evaluate.accuracy import Judged, compare, summarize
 from rlperc.examine import Examiner, judged_lines, read_judged
 from rlperc.process import quiet
+from rlperc.recipe.check import check_measures
 from rlperc.recipe.load import load_recipe
 from rlperc.recipe.rows import IMAGE_COLUMNS
 from rlperc.recipe.schema import Data, Evaluate, Model, Recipe, RewardUse
+from rlperc.reward.runner import check_columns
+from rlperc.score.summary import printable
 from rlperc.train.models import load_model
 from rlperc.words.response import Tags, read_response
 from rlperc.worlds import About, load_world
 
-SHOWN_REASONS = 3
+SHOWN_REASONS, LONGEST = 3, 200
 
 
 @dataclass(frozen=True)
@@ -68,9 +72,21 @@ def examine_alone(exam: Exam, out: Path | None, against: Path | None, say: Calla
     state = PartialState(cpu=not torch.cuda.is_available())
     source, tags, data = _whose(exam)
     evaluate = exam.evaluate.model_copy(update={"data": data})
-    asked = {"data": data.model_dump(mode="json", exclude_defaults=True, by_alias=True), "answer": exam.answer}
+    uses = RewardUse(use=exam.answer), RewardUse(use=exam.perception)
+    check_measures(*uses)
+    examiner = Examiner(evaluate, *uses, tags)
+    rows = examiner.exam.rows
+    asked = {
+        "data": data.model_dump(mode="json", exclude_defaults=True, by_alias=True),
+        "rewards": [exam.answer, exam.perception],
+        "rows": _fingerprint(rows),
+    }
     earlier = _read(against, asked) if against else None
-    examiner = Examiner(evaluate, RewardUse(use=exam.answer), RewardUse(use=exam.perception), tags)
+    for runner in (examiner.measures.answer, examiner.measures.perception):
+        if runner is not None:
+            check_columns(runner.reward, rows.column_names, data.source)
+    if out is not None and state.is_main_process:
+        _make(out)
     if examiner.measures.perception is None:
         say("a_p, a_r and a_o are not measured: the rows have no column 'perception'")
     model, processor = load_model(source, exam.settings)
@@ -84,7 +100,7 @@ def examine_alone(exam: Exam, out: Path | None, against: Path | None, say: Calla
         "asked": asked,
     }
     if out is not None and state.is_main_process:
-        _write(out, summary, judged, examiner.exam.rows)
+        _write(out, summary, judged, rows)
     return summary
 
 
@@ -96,7 +112,7 @@ def remarks(judged: Sequence[Judged], tags: Tags) -> list[str]:
     found = [f"{count} of {len(judged)} responses have no readable <{tag}>" for tag, count in lacks.items() if count]
     for name in ("a", "a_p"):
         whys = Counter(one.why[name] for one in judged if name in one.why)
-        found += [f"{name}: {count} x {why}" for why, count in whys.most_common(SHOWN_REASONS)]
+        found += [f"{name}: {count} x {printable(why[:LONGEST])}" for why, count in whys.most_common(SHOWN_REASONS)]
     return found
 
 
@@ -113,6 +129,8 @@ def prompt_for(tags: Tags, about: About | None) -> str:
 
 def run_of(folder: Path) -> Recipe | None:
     """The recipe of the run that a folder is, or that a model in it is a part of."""
+    if not folder.exists():  # a hub name
+        return None
     inside = folder.absolute()
     for place in (inside, *inside.parents[:3]):  # RUN, RUN/model, RUN/stages/NAME/model
         if (place / "recipe.yaml").is_file() and (place / "summary.json").is_file():
@@ -140,22 +158,41 @@ def _whose(exam: Exam) -> tuple[str, Tags, Data]:
 def _read(folder: Path, asked: dict[str, Any]) -> list[Judged]:
     try:
         before = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["asked"]
+        same = [before["rewards"], before["rows"]] == [asked["rewards"], asked["rows"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"--against {folder}", f"it cannot be read: {error}", "a folder that `rlperc eval --out` wrote") from None
-    prompts = ("system_prompt", "prompt_template")
-    rows = [{**one, "data": {k: v for k, v in one["data"].items() if k not in prompts}} for one in (before, asked)]
-    if rows[0] != rows[1]:
+        raise DataError(
+            f"--against {folder}", f"it cannot be read: {error!r}", "a folder that `rlperc eval --out` wrote"
+        ) from None
+    if not same:
         raise DataError(f"--against {folder}", f"it was measured on other rows: {json.dumps(before)[:300]}", "the same rows")
     return read_judged(folder / "responses.jsonl")
 
 
-def _write(out: Path, summary: dict[str, Any], judged: Sequence[Judged], rows: Any) -> None:
-    texts = rows.select_columns([name for name in rows.column_names if name not in ("prompt", "response", *IMAGE_COLUMNS)])
-    completions = ({"prompt_id": one.index, "completion": one.response, **texts[one.index]} for one in judged)
+def _texts(rows: Any) -> Any:
+    return rows.select_columns([name for name in rows.column_names if name not in ("prompt", "response", *IMAGE_COLUMNS)])
+
+
+def _fingerprint(rows: Any) -> str:
+    """Of what the rewards read: prompts may differ from model to model."""
+    digest = hashlib.sha256()
+    for row in _texts(rows):
+        digest.update(json.dumps(row, sort_keys=True, default=str).encode())
+    return digest.hexdigest()[:16]
+
+
+def _make(out: Path) -> None:
     try:
         out.mkdir(parents=True)
+    except OSError as error:
+        raise DataError(f"writing {out}", str(error), "--out where a folder can be made") from None
+
+
+def _write(out: Path, summary: dict[str, Any], judged: Sequence[Judged], rows: Any) -> None:
+    texts = _texts(rows)
+    completions = ({**texts[one.index], "prompt_id": one.index, "completion": one.response} for one in judged)
+    try:
         (out / "responses.jsonl").write_text(judged_lines(judged), encoding="utf-8")
-        lines = [json.dumps(one, ensure_ascii=False) + "\n" for one in completions]
+        lines = [json.dumps(one, default=str) + "\n" for one in completions]
         (out / "completions.jsonl").write_text("".join(lines), encoding="utf-8")
         (out / "summary.json").write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     except OSError as error:

@@ -75,12 +75,25 @@ def test_what_independence_gives_worked_by_hand() -> None:
     null.add(groups)
     report = null.report()
     assert (report["perception"], report["reasoning"], report["outcome"], report["n"]) == (0.8, 0.2, pytest.approx(0.16), 25)
-    for where in ("within", "overall"):
-        assert report[where]["reasoning"]["independent"] == pytest.approx(np.sqrt(0.8 * 0.8 / 0.84))
-        assert report[where]["perception"]["independent"] == pytest.approx(np.sqrt(0.2 * 0.2 / 0.84))
+    # In a group of 25, .16 * .16 / 24 less of the outcome's variance than shares that are known would give.
+    variances = {"overall": 0.16 * 0.84, "within": 0.16 * 0.84 - 0.16 * 0.16 / 24}
+    for where, variance in variances.items():
+        found = report[where]
+        assert found["reasoning"]["independent"] == pytest.approx(0.16 * 0.8 / np.sqrt(variance * 0.16))
+        assert found["perception"]["independent"] == pytest.approx(0.16 * 0.2 / np.sqrt(variance * 0.16))
         # These are exactly independent.
-        assert report[where]["reasoning"]["observed"] == pytest.approx(report[where]["reasoning"]["independent"])
-        assert report[where]["perception"]["observed"] == pytest.approx(report[where]["perception"]["independent"])
+        assert found["reasoning"]["observed"] == pytest.approx(np.sqrt(0.8 * 0.8 / 0.84))
+        assert found["perception"]["observed"] == pytest.approx(np.sqrt(0.2 * 0.2 / 0.84))
+
+
+@pytest.mark.parametrize(("size", "p", "r"), [(2, 0.5, 0.5), (4, 0.3, 0.6), (8, 0.3, 0.3)])
+def test_independent_things_look_independent_also_in_small_groups(size: int, p: float, r: float) -> None:
+    random = np.random.default_rng(0)
+    seen, thought = random.random((20_000, size)) < p, random.random((20_000, size)) < r
+    null = Null(Roles(outcome=0, perception=1, reasoning=2, highs=(1, 1, 1)))
+    null.add(np.stack([seen & thought, seen, thought], axis=2).astype(float))
+    for found in null.report()["within"].values():
+        assert found["observed"] == pytest.approx(found["independent"], abs=0.02)
 
 
 def test_hard_and_easy_prompts_are_independent_within_but_not_overall() -> None:
@@ -108,13 +121,36 @@ def steps(coupling: Coupling, outcome: list[float], surrogate: list[float]) -> N
 
 def test_a_surrogate_that_rises_alone_raises_an_alarm() -> None:
     half = [0.5] * WINDOW
-    alone, together, young = (Coupling(NAMES, ROLES) for _ in range(3))
+    alone, together, young, full, unknown = (Coupling(NAMES, ROLES) for _ in range(5))
+    steps(full, [1.1] * 2 * WINDOW, half + [0.7] * WINDOW)
+    steps(unknown, [NAN] * 2 * WINDOW, half + [0.7] * WINDOW)
+    assert full.alarms() == unknown.alarms() == []
     steps(alone, half + half, half + [0.7] * WINDOW)
     steps(together, half + [0.6] * WINDOW, half + [0.7] * WINDOW)
     steps(young, half, [0.1] * 5 + [0.9] * 5)
     assert alone.alarms() == ["surrogate"]
     assert together.alarms() == []
     assert young.alarms() == []
+
+
+def test_noise_raises_no_alarm() -> None:
+    """Also where outcome and surrogate rise alike, and the outcome, which is right or wrong, is the noisier of the two."""
+    random = np.random.default_rng(0)
+    raised = []
+    for rise in (0.0, 0.3):
+        coupling = Coupling(NAMES, ROLES)
+        for step in range(100):
+            right = random.random(192) < 0.4 + rise * step / 100
+            graded = 0.4 + rise * step / 100 + random.normal(0, 0.1, 192)
+            coupling.add(np.stack([right, right, right, graded], axis=1).astype(float), 8)
+            raised.append(bool(coupling.alarms()))
+    assert sum(raised) <= 2
+
+
+def test_constants_do_not_correlate() -> None:
+    coupling = Coupling(["a", "b"])
+    coupling.add(np.tile([0.7, 0.9], (800, 1)), 8)
+    assert np.isnan(coupling.overall()).all()
 
 
 def test_it_goes_on_from_what_it_kept() -> None:
@@ -160,9 +196,9 @@ def test_the_surrogate_that_follows_the_truth_is_chosen() -> None:
 
 
 def file_of(tmp_path: Path, prompts: bool = True) -> Path:
-    """Two prompts, each with two responses: right from a right reading, and wrong from a wrong one."""
+    """Twelve prompts, each with two responses: right from a right reading, and wrong from a wrong one."""
     lines = []
-    for index, (grid, answer) in enumerate((([[8, 7], [1, 2]], 18), ([[1, 1], [1, 1]], 4))):
+    for index, (grid, answer) in enumerate((([[8, 7], [1, 2]], 18), ([[1, 1], [1, 1]], 4)) * 6):
         task = '{"grid":2,"kind":"total","world":"digits"}'
         row = {"prompt_id": index} if prompts else {}
         row |= {"answer": str(answer), "perception": json.dumps(grid), "task": task}
@@ -179,8 +215,8 @@ def test_coupling_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture) -> No
     arguments = [str(file_of(tmp_path)), "--rewards", rewards, "--choose", "--summary", str(tmp_path / "s.json")]
     assert main(["coupling", *arguments]) == 0
     shown = capsys.readouterr().out
-    assert "2 groups" in shown
-    assert "right, of 4 completions: outcome 50.0 %, perception 50.0 %, reasoning 100.0 %" in shown
+    assert "12 groups" in shown
+    assert "right, of 24 completions: outcome 50.0 %, perception 50.0 %, reasoning 100.0 %; both by chance 50.0 %" in shown
     assert "within groups with perception +1.00 (independent: +1.00); with reasoning   –   (independent:   –  )" in shown
     assert "the data favour blind_solver" in shown
     report = json.loads((tmp_path / "s.json").read_text())

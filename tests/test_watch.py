@@ -35,7 +35,8 @@ class Two:
 
     def start(self, rank: int) -> subprocess.Popen:
         job = {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(self.port), "LOCAL_RANK": "0"}
-        environment = {**os.environ, **job, "OMP_NUM_THREADS": "1"}
+        # A standstill of four seconds is then long enough, for those that are told to end.
+        environment = {**os.environ, **job, "OMP_NUM_THREADS": "1", "PET_SHUTDOWN_TIMEOUT": "14"}
         with self.logs[rank].open("w") as log:
             command = [sys.executable, str(ROOT / "tests" / "watched.py"), self.case]
             return subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)

@@ -92,15 +92,13 @@ def measure(
     kinds = ([i for i in mine if illustrated[i]], [i for i in mine if not illustrated[i]])
     size = settings.batch_size
     batches = [kind[start : start + size] for kind in kinds for start in range(0, len(kind), size)]
-    others = _next_illustrated(illustrated)
+    others = _others(rows, illustrated) if "other" in settings.blind else {}
     was_training = model.training
     model.eval()
     judged: list[Judged] = []
     for batch in tqdm(batches, desc=label, disable=rank != 0, leave=False):
         exam = _Batch(model, processor, measures, settings, rows[batch])
-        if illustrated[batch[0]] and "other" in settings.blind:
-            exam.show_others(rows[[others[i] for i in batch]])
-        judged += exam.judge(batch)
+        judged += exam.judge(batch, [row_images(rows[others[i]]) if i in others else None for i in batch])
     model.train(was_training)
     return sorted(_gather(judged), key=lambda one: one.index)
 
@@ -144,21 +142,16 @@ class _Batch:
         self.model, self.processor, self.measures, self.settings = model, processor, measures, settings
         self.columns = _with_sizes(columns, processor, measures)
         self.images = list(_images(columns))
-        self._others: list[list[Any]] = []
 
-    def show_others(self, columns: Columns) -> None:
-        """The rows whose images these ones are to be answered with, too."""
-        self._others = list(_images(columns))
-
-    def judge(self, indices: Sequence[int]) -> list[Judged]:
-        """Measure them."""
+    def judge(self, indices: Sequence[int], others: Sequence[list[Any] | None]) -> list[Judged]:
+        """Measure them; `others` are the images of another row for each, if there is one to be shown."""
         every = range(len(self.images))
         responses = self._write(every, self.images)
         read = [read_response(text, self.measures.tags) for text in responses]
         a = self.measures.answer.run(read, self.columns)
         seen = self.measures.perception.run(read, self.columns) if self.measures.perception else []
         follows = self.measures.follows.run(read, self.columns) if self.measures.follows else []
-        reasoned, blind = self._reasoned(), self._blind()
+        reasoned, blind = self._reasoned(), self._blind(others)
         judged = []
         for i, index in enumerate(indices):
             partial = seen[i].value if seen else None
@@ -187,11 +180,16 @@ class _Batch:
         starts = [f"<{tag}>{self.columns['perception'][i]}</{tag}>" for i in known]
         return dict(zip(known, self._answers(known, [self.images[i] for i in known], starts), strict=True))
 
-    def _blind(self) -> dict[str, list[float | None]]:
+    def _blind(self, others: Sequence[list[Any] | None]) -> dict[str, list[float | None]]:
         if not any(self.images):
             return {}
-        every = range(len(self.images))
-        return {kind: self._answers(every, shown(kind, self.images, self._others)) for kind in self.settings.blind}
+        found: dict[str, list[float | None]] = {}
+        for kind in self.settings.blind:
+            places = [i for i, other in enumerate(others) if kind != "other" or other is not None]
+            images = shown(kind, [self.images[i] for i in places], [others[i] or [] for i in places])
+            answers = dict(zip(places, self._answers(places, images), strict=True)) if places else {}
+            found[kind] = [answers.get(i) for i in range(len(others))]
+        return found
 
     def _answers(
         self, places: Sequence[int], images: Sequence[list[Any]], starts: Sequence[str] | None = None
@@ -215,10 +213,19 @@ def _images(columns: Columns) -> Iterator[list[Any]]:
         yield row_images({name: columns[name][i] for name in ("image", "images") if name in columns})
 
 
-def _next_illustrated(illustrated: Sequence[bool]) -> dict[int, int]:
-    """For each row with an image the next one that has one, and the first after the last."""
-    found = [index for index, has in enumerate(illustrated) if has]
-    return dict(zip(found, found[1:] + found[:1], strict=True))
+def _others(rows: Dataset, illustrated: Sequence[bool]) -> dict[int, int]:
+    """For each row with images the next one, beginning anew after the last, that has as many and shows something else.
+
+    Several questions about one image often stand one after another.
+    """
+    seen = [tuple(hash(image.tobytes()) for image in row_images(rows[i])) if has else () for i, has in enumerate(illustrated)]
+    found = {}
+    for i, own in enumerate(seen):
+        following = (j % len(seen) for j in range(i + 1, i + len(seen)))
+        other = next((j for j in following if len(seen[j]) == len(own) and seen[j] != own), None) if own else None
+        if other is not None:
+            found[i] = other
+    return found
 
 
 def _with_sizes(columns: Columns, processor: Any, measures: Measures) -> Columns:

@@ -16,7 +16,7 @@ from rlperc.recipe.options import check_options
 from rlperc.recipe.peek import first_row, with_pictures
 from rlperc.recipe.rewards import LoadedReward, answer_use, load_rewards, perception_use, trl_functions
 from rlperc.recipe.rows import Row, check_prompt, text_columns, with_image_size
-from rlperc.recipe.schema import RL_KINDS, Data, Evaluate, Model, Recipe, Stage
+from rlperc.recipe.schema import RL_KINDS, Data, Evaluate, Model, Recipe, RewardUse, Stage
 from rlperc.reward.plugins import find_reward
 from rlperc.reward.runner import check_columns, check_settings
 
@@ -132,9 +132,21 @@ def _check_supervised(stage: Stage, row: Row) -> None:
 
 
 def _check_evaluate(recipe: Recipe, evaluate: Evaluate) -> list[str]:
-    uses = [answer_use(recipe), perception_use(recipe, evaluate)]
-    answer, perception = (find_reward(use.use) for use in uses)
-    for use, reward in zip(uses, (answer, perception), strict=True):
+    answer = find_reward(answer_use(recipe).use)
+    check_measures(answer_use(recipe), perception_use(recipe, evaluate))
+    notes = _seen_in_training(recipe, evaluate)
+    for data in [evaluate.data, *([evaluate.curve.data] if evaluate.curve else [])]:
+        row, note = _row(data)
+        notes += [note] if note else []
+        if row is not None:
+            check_columns(answer, list(row), data.source)
+    return notes
+
+
+def check_measures(*uses: RewardUse) -> None:
+    """Refuse rewards that cannot measure a model. Raises RecipeError."""
+    for use in uses:
+        reward = find_reward(use.use)
         check_settings(reward, use.with_)
         if reward.scope == "group" or reward.needs_scorer:
             raise RecipeError(
@@ -155,13 +167,6 @@ def _check_evaluate(recipe: Recipe, evaluate: Evaluate) -> list[str]:
                 f"its range is {low:g} to {high:g}, and a, a_p and a_r are fractions",
                 "evaluate: {answer: a reward with the range 0 to 1}",
             )
-    notes = _seen_in_training(recipe, evaluate)
-    for data in [evaluate.data, *([evaluate.curve.data] if evaluate.curve else [])]:
-        row, note = _row(data)
-        notes += [note] if note else []
-        if row is not None:
-            check_columns(answer, list(row), data.source)
-    return notes
 
 
 def _seen_in_training(recipe: Recipe, evaluate: Evaluate) -> list[str]:

@@ -41,14 +41,9 @@ def _named(word: str, sizes: dict[str, tuple[str, int]]) -> int | None:
     return next((size for uuid, size in sizes.values() if part or uuid.startswith(word)), None)
 
 
-def nearest(place: Path) -> Path:
-    """The folder itself, or the one above it that is already there."""
-    return next(folder for folder in (place.absolute(), *place.absolute().parents) if folder.is_dir())
-
-
 def disk(place: Path) -> Any:
     """`shutil.disk_usage` of where a folder is, or will be."""
-    return shutil.disk_usage(nearest(place))
+    return shutil.disk_usage(next(folder for folder in (place.absolute(), *place.absolute().parents) if folder.is_dir()))
 
 
 def free_disk(place: Path) -> int | None:

@@ -10,7 +10,7 @@ from rlperc.errors import MachineError, MissingPackageError, UserError
 from rlperc.recipe.batches import launched
 from rlperc.recipe.distributed import deepspeed_config
 from rlperc.recipe.environment import check_versions
-from rlperc.recipe.machine import GIB, free_disk, gib, gpu_memory, nearest, processes_here, shared_memory
+from rlperc.recipe.machine import GIB, free_disk, gib, gpu_memory, processes_here, shared_memory
 from rlperc.recipe.memory import checkpoint_size, estimate, stored_width
 from rlperc.recipe.schema import Recipe, Stage
 from rlperc.recipe.weights import Sizes, model_sizes
@@ -64,7 +64,9 @@ def _versions(recipe: Recipe) -> list[Lack]:
 
 def _folder(output: Path) -> list[Lack]:
     """Try it: rights, quotas and odd file systems are told apart by nothing else."""
-    there = nearest(output)
+    there = next(place for place in (output.absolute(), *output.absolute().parents) if place.exists())
+    if not there.is_dir():
+        return [Lack(MachineError(f"the output folder {output}", f"{there} is a file", "output=another/folder"), sure=True)]
     try:
         with TemporaryDirectory(prefix=".rlperc-", dir=there):
             return []

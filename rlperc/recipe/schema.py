@@ -106,7 +106,7 @@ class Data(Part):
     split: str = "train"
     rows: int | None = Field(None, ge=1)
     """How many rows: made by a world (default 1,000), or at most taken from elsewhere (default all)."""
-    seed: int | None = None
+    seed: int | None = Field(None, ge=0)
     """Of the world's rows, or of the order that `rows` are taken in. Default: from the recipe's seed for a stage, 0 for
     `evaluate`."""
     with_: dict[str, Any] = Field(default_factory=dict, alias="with")
@@ -200,10 +200,10 @@ class Stage(Part):
     def _reweights_what_has_a_loss(self) -> Stage:
         if self.reweight is not None and self.kind != "sft":
             raise ValueError(f"`reweight` shares the loss of a stage of kind: sft, and this one is {self.kind}")
-        other = {"loss_type": "nll", "label_smoothing_factor": 0.0}
+        other = {"loss_type": "nll", "label_smoothing_factor": 0.0, "average_tokens_across_devices": True}
         changed = [name for name, plain in other.items() if self.train.get(name, plain) != plain]
         if self.reweight is not None and changed:
-            raise ValueError(f"`reweight` shares plain log-likelihoods, and `train: {{{changed[0]}: …}}` makes other losses")
+            raise ValueError(f"`reweight` blends means over a step's tokens, and `train: {{{changed[0]}: …}}` makes another loss")
         return self
 
     @model_validator(mode="after")

@@ -16,6 +16,8 @@ from rlperc.score.roles import Roles
 
 Floats = NDArray[np.float64]
 RESAMPLES = 2000
+ENOUGH = 10
+"""Groups in which both vary, below which nothing is said."""
 SEED = 0
 
 
@@ -42,31 +44,45 @@ def choose(groups: Sequence[Floats], names: Sequence[str], roles: Roles) -> list
     """
     if roles.perception is None:
         return []
-    centred = [group - np.nanmean(np.where(np.isnan(group).all(0), 0.0, group), 0) for group in groups]
+    centred = [group - np.nansum(group, 0) / np.maximum((~np.isnan(group)).sum(0), 1) for group in groups]
     tried: list[tuple[int, ...]] = [(place,) for place in roles.surrogates]
     tried += combinations(roles.surrogates, 2)
     tried += [roles.surrogates] if len(roles.surrogates) > 2 else []
     sums = {places: _sums(centred, places, roles.perception) for places in tried}
-    draws = np.random.default_rng(SEED).integers(len(groups), size=(RESAMPLES, len(groups)))
-    drawn = {places: _r(found[draws].sum(1)) for places, found in sums.items()}
+    drawn = _resampled(sums)
     ranked = sorted(sums, key=lambda places: -float(np.nan_to_num(_r(sums[places].sum(0)), nan=-2)))
     return [
-        _candidate(tuple(names[place] for place in places), _r(sums[places].sum(0)), drawn[places], drawn.get(after))
+        _candidate(tuple(names[place] for place in places), sums[places], drawn[places], drawn.get(after))
         for places, after in zip(ranked, [*ranked[1:], ()], strict=True)
     ]
 
 
-def _candidate(names: tuple[str, ...], found: Any, drawn: Floats, following: Floats | None) -> Candidate:
+def _resampled(sums: dict[tuple[int, ...], Floats]) -> dict[tuple[int, ...], Floats]:
+    """Correlations of each candidate in the same resamples of the groups. Shape of each: (RESAMPLES,)."""
+    random, found = np.random.default_rng(SEED), {places: np.empty(RESAMPLES) for places in sums}
+    for row in range(RESAMPLES):
+        count = len(next(iter(sums.values())))
+        drawn = random.integers(count, size=count)
+        for places, values in found.items():
+            values[row] = _r(sums[places][drawn].sum(0))
+    return found
+
+
+def _candidate(names: tuple[str, ...], sums: Floats, drawn: Floats, following: Floats | None) -> Candidate:
+    found, known = _r(sums.sum(0)), drawn[~np.isnan(drawn)]
     if np.isnan(found):
         return Candidate(names, None, None)
-    low, high = np.nanquantile(drawn, (0.025, 0.975))
-    above = None if following is None or np.isnan(following).all() else float(np.nanmean(drawn > following))
+    if (sums[:, 1:] > 0).all(1).sum() < ENOUGH:
+        return Candidate(names, float(found), None)
+    low, high = np.quantile(known, (0.025, 0.975))
+    above = None if following is None or np.isnan(following).all() else float((drawn > following).mean())
     return Candidate(names, float(found), (float(low), float(high)), above)
 
 
 def _sums(groups: Sequence[Floats], places: tuple[int, ...], truth: int) -> Floats:
     """For each group what the correlation is made of: Σ xy, Σ x², Σ y². Shape: (groups, 3)."""
-    spread = [np.sqrt(np.nanmean(np.concatenate([group[:, place] for group in groups]) ** 2)) for place in places]
+    columns = [np.concatenate([group[:, place] for group in groups]) for place in places]
+    spread = [np.sqrt(np.nansum(column**2) / max(1, (~np.isnan(column)).sum())) for column in columns]
     found = np.zeros((len(groups), 3))
     for row, group in enumerate(groups):
         x = sum((group[:, place] / one for place, one in zip(places, spread, strict=True) if one > 0), np.zeros(len(group)))
@@ -86,11 +102,12 @@ def choice_text(candidates: Sequence[Candidate]) -> list[str]:
     """The candidates, and what follows from them."""
     lines = []
     for one in candidates:
-        low, high = one.interval or (0.0, 0.0)
-        shown = "never varies" if one.correlation is None else f"{one.correlation:+.2f} [{low:+.2f}, {high:+.2f}]"
+        within = "" if one.interval is None else f" [{one.interval[0]:+.2f}, {one.interval[1]:+.2f}]"
+        few = f", in fewer than {ENOUGH} groups" if one.correlation is not None and one.interval is None else ""
+        shown = "never varies" if one.correlation is None else f"{one.correlation:+.2f}{within}{few}"
         lines.append(f"{' + '.join(one.names)}: {shown}")
-    best = next((one for one in candidates if one.interval is not None), None)
-    if best is None or best.interval is None or best.interval[0] <= 0:
+    best = next((one for one in candidates if one.interval is not None and one.interval[0] > 0), None)
+    if best is None:
         return [*lines, "none of them is known to move with what is seen: choose none"]
     sure = "" if best.above_next is None else f"; above the next one in {100 * best.above_next:.0f} % of resamples"
     return [*lines, f"the data favour {' + '.join(best.names)}{sure}"]

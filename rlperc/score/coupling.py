@@ -19,8 +19,9 @@ from rlperc.score.roles import Roles
 Floats = NDArray[np.float64]
 WINDOW = 10
 """Steps of which the mean is held against as many steps before."""
-RISES, STAYS = 3.0, 1.0
-"""Standard errors between the two from which a reward is taken to rise, and below which to stay where it was."""
+RISES, STAYS = 4.5, 1.0
+"""Standard errors between the two from which a reward is taken to rise, and below which to stay where it was. Every step is
+looked at, so that the first is far out."""
 
 
 class Coupling:
@@ -70,7 +71,7 @@ class Coupling:
         self._add_groups(groups, scored)
         self._add_shares(groups, scored, weights)
         self._groups += len(groups)
-        self._steps.append([_mean(column) for column in rewards.T])
+        self._steps = [*self._steps, [_mean(column) for column in rewards.T]][-2 * WINDOW :]
         self.null.add(groups)
         return _correlation(products, variances)
 
@@ -122,17 +123,21 @@ class Coupling:
     def overall(self) -> Floats:
         """Correlations over all completions. Shape: (rewards, rewards)."""
         count, sums = self._sums["count"], self._sums["sums"]
-        products = count * self._sums["cross"] - sums * sums.T
-        return _correlation(products, count * self._sums["squares"] - sums * sums)
+        products, squares = count * self._sums["cross"] - sums * sums.T, count * self._sums["squares"]
+        variances = squares - sums * sums
+        return _correlation(products, np.where(variances > 1e-9 * squares, variances, 0.0))
 
     def alarms(self) -> list[str]:
         """Surrogates that rise while the outcome stays where it was: somebody is paid for something else."""
         if self.roles.outcome is None or len(self._steps) < 2 * WINDOW:
             return []
-        recent = np.array(self._steps[-2 * WINDOW :])
-        rise = {k: _rise(recent[:, k]) for k in (self.roles.outcome, *self.roles.surrogates)}
-        stays = rise.pop(self.roles.outcome) < STAYS
-        return [self.names[k] for k, found in rise.items() if stays and found > RISES]
+        recent = np.array(self._steps)
+        outcome = recent[:, self.roles.outcome]
+        full = bool(self.roles.highs) and _mean(outcome) >= self.roles.highs[self.roles.outcome] - 1e-9
+        if np.isnan(outcome).any() or full or _rise(outcome) >= STAYS:
+            return []
+        # Also more than the outcome: one that is noisier may rise as much unseen.
+        return [self.names[k] for k in self.roles.surrogates if min(_rise(recent[:, k]), _rise(recent[:, k] - outcome)) > RISES]
 
     def report(self) -> dict[str, Any]:
         """Everything, as JSON has it: None where something never varied or was not there."""

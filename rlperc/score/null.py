@@ -56,8 +56,10 @@ class Null:
         mean = right.mean(0)
         self._within += (right - mean).T @ (right - mean)
         p, r = mean[P], mean[R]
-        both = p * r
-        self._expected += len(right) * np.array([both * (1 - p), both * (1 - r), both * (1 - both), p * (1 - p), r * (1 - r)])
+        both, n = p * r, len(right)
+        # Of shares in a few completions, p r (1 - p r) is too large on average by this.
+        excess = p * (1 - p) * r * (1 - r) / (n - 1) if n > 1 else 0.0
+        self._expected += n * np.array([both * (1 - p), both * (1 - r), both * (1 - both) - excess, p * (1 - p), r * (1 - r)])
 
     def kept(self) -> list[Any]:
         """What was taken in, as JSON has it."""

@@ -16,6 +16,9 @@ from rlperc.score.coupling import Coupling
 from rlperc.score.roles import roles_of
 from rlperc.score.tally import Scored
 
+AT_ONCE = 4096
+"""Completions that are taken in together."""
+
 
 class Collected:
     """The scores of a file's groups: eight bytes for each."""
@@ -36,15 +39,15 @@ class Collected:
 
     def report(self) -> dict[str, Any]:
         """What `Coupling` reports, over all groups; the weights are equal, since a file was not trained on."""
-        widest = max(map(len, self.groups))
-        if widest < 2:
+        if max(map(len, self.groups)) < 2:
             raise DataError("coupling", "no prompt has two completions, and rewards are compared within one", "several of each")
-        padded = np.full((len(self.groups), widest, len(self.names)), np.nan)
-        for row, group in enumerate(self.groups):
-            padded[row, : len(group)] = group
         coupling = Coupling(self.names, self.roles)
-        coupling.add(padded.reshape(-1, len(self.names)), widest, [1.0] * len(self.names))
-        return coupling.report()
+        for size in sorted({len(group) for group in self.groups}):
+            alike = [group for group in self.groups if len(group) == size]
+            at_once = max(1, AT_ONCE // size)
+            for start in range(0, len(alike), at_once):
+                coupling.add(np.concatenate(alike[start : start + at_once]), size, [1.0] * len(self.names))
+        return {**coupling.report(), "alarms": []}  # a file has no steps
 
     def choose(self) -> list[Candidate]:
         """The surrogates, best first. Raises RecipeError where there are none, or nobody knows the truth."""
@@ -78,7 +81,8 @@ def null_text(null: dict[str, Any]) -> list[str]:
     if not null:
         return []
     means = ", ".join(f"{role} {100 * null[role]:.1f} %" for role in ("outcome", "perception", "reasoning"))
-    lines = ["", f"right, of {null['n']} completions: {means}"]
+    both = f"both by chance {100 * null['perception'] * null['reasoning']:.1f} %"
+    lines = ["", f"right, of {null['n']} completions: {means}; {both}"]
     for where in ("within", "overall"):
         found = [
             f"with {role} {_shown(one['observed'])} (independent: {_shown(one['independent'])})"
@@ -93,7 +97,7 @@ def _line(name: str, report: dict[str, Any], roles: dict[str, Any]) -> str:
     if roles["outcome"] and name != roles["outcome"]:
         opposed = report["opposed"][report["rewards"].index(name)][report["rewards"].index(roles["outcome"])]
         parts.append(f"rescues {100 * report['rescued'][name]:.0f} %")
-        parts.append(f"against the outcome in {'–' if opposed is None else f'{100 * opposed:.0f} %'} of completions")
+        parts.append(f"against the outcome in {'–' if opposed is None else f'{100 * opposed:.0f} %'} of those where both differ")
     if name in report["share"]:
         parts.append(f"{100 * report['share'][name]:.0f} % of the variance of the plain sum")
     return f"{name}: {', '.join(parts)}"

@@ -46,4 +46,6 @@ def paired(before: Mapping[int, float], after: Mapping[int, float]) -> Change | 
         values.add([difference])
     rose, fell = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
     p = float(binomtest(rose, rose + fell).pvalue) if rose + fell else 1.0
-    return Change(float(values.mean or 0.0), mean_interval(values, -1.0, 1.0, clustered=True), rose, fell, p)
+    # Where all changed alike, or none did, their spread says nothing.
+    interval = mean_interval(values, -1.0, 1.0, clustered=True) if len(set(differences)) > 1 else None
+    return Change(float(values.mean or 0.0), interval, rose, fell, p)

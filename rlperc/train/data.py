@@ -137,6 +137,8 @@ def _stored(data: Data) -> Dataset:
         if data.folder is not None:
             return _of_split(load_from_disk(str(data.folder)), data)
         return load_dataset(str(data.hub), data.subset, split=data.split)
+    except StopIteration:
+        raise DataError(f"the data of {data.source}", "it holds no rows", "rows: a line of JSON for each") from None
     except (OSError, ValueError, RuntimeError, DatasetsError) as error:
         raise DataError(f"the data of {data.source}", " ".join(str(error).split()), "a path or name that exists") from error
 

@@ -5,6 +5,7 @@ Overrides two of its methods: where a step's tokens are counted, and where the l
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ from rlperc.train.balance import PERCEPTION, REST, Balance, Seen
 from rlperc.train.tokens import REGIONS, Decode, Pieces, region_of_tokens
 from rlperc.words.response import Tags
 
+log = logging.getLogger(__name__)
 PERCEIVED = "perceived"
 """Of a batch: which labels belong to a perception span. Shape: that of `labels`."""
 IGNORED = -100
@@ -36,9 +38,12 @@ class ReweightedSFTTrainer(SFTTrainer):
         self._tokens = torch.zeros(2)
         self._seen: Seen | None = None
         self._hidden: Tensor | None = None
+        self._gradients: Tensor | None = None
         base = self.accelerator.unwrap_model(self.model)
         base = base.get_base_model() if hasattr(base, "get_base_model") else base
         base.base_model.register_forward_hook(self._keep_hidden)
+        base.register_forward_hook(self._keep_gradients)
+        self._width = base.config.get_text_config().hidden_size if self.balance.rule == "ngdiff" else 0
         self.add_callback(_AfterStep(self))
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
@@ -71,32 +76,43 @@ class ReweightedSFTTrainer(SFTTrainer):
         if self._seen is None:
             return
         seen, self._seen = Seen(*map(self._everywhere, vars(self._seen).values())), None
-        for name, value in self.balance.update(step, seen).items():
+        found = self.balance.update(step, seen)
+        if not found and step == 0:
+            log.warning("rlperc: no token of the first step stands between the perception's tags: reweight changes nothing there")
+        for name, value in (found or {"share": 0.0}).items():
             self._metrics["train"][f"reweight/{name}"].append(value)
 
     def _look(self, outputs: Any, perceived: Tensor) -> None:
         """Add a batch to what the step has shown."""
-        measured = self.balance.measures(self.state.global_step) and self._hidden is not None
-        hidden = self._hidden if measured else None
+        measured = self.balance.measures(self.state.global_step)
         if self._seen is None:
-            width = hidden.size(-1) if hidden is not None and self.balance.rule == "ngdiff" else 0
-            self._seen = Seen.nothing(outputs.log_probs.device, width)
+            self._seen = Seen.nothing(outputs.log_probs.device, self._width if measured else 0)
         learned, seen = outputs.label_mask, self._seen
         for kind, chosen in ((REST, learned & ~perceived), (PERCEPTION, learned & perceived)):
             seen.tokens[kind] += chosen.sum()
             seen.losses[kind] -= outputs.log_probs.detach()[chosen].float().sum()
-        if hidden is None:
-            return
-        # Of each token by the hidden state that it alone is read from.
-        gradients = torch.autograd.grad(-outputs.log_probs.sum(), hidden, retain_graph=True)[0][:, :-1].float()
-        for kind, chosen in ((REST, learned & ~perceived), (PERCEPTION, learned & perceived)):
-            seen.lengths[kind] += gradients[chosen].norm(dim=-1).sum()
+            if self._gradients is None or self._hidden is None:
+                continue
+            gradients = self._gradients[chosen].float()
+            seen.lengths[kind] += gradients.norm(dim=-1).sum()
             if seen.maps.numel():
-                seen.maps[kind] += gradients[chosen].T @ hidden.detach()[:, :-1][chosen].float()
+                seen.maps[kind] += gradients.T @ self._hidden.detach()[:, :-1][chosen].float()
+        self._hidden = self._gradients = None
 
     def _keep_hidden(self, module: Any, args: Any, outputs: Any) -> None:
+        """The backbone has run."""
         wanted = torch.is_grad_enabled() and self.model.training and self.balance.measures(self.state.global_step)
-        self._hidden = outputs.last_hidden_state if wanted else None
+        # Where nothing in front of it trains and no image came along, it has no gradient, and says nothing.
+        self._hidden = outputs.last_hidden_state if wanted and outputs.last_hidden_state.requires_grad else None
+
+    def _keep_gradients(self, module: Any, args: Any, outputs: Any) -> None:
+        """The head has run, and nobody has wrapped the model's outputs yet: DeepSpeed takes the first gradient for the step's.
+
+        Of each token's loss by the hidden state that it alone is read from.
+        """
+        if self._hidden is not None:
+            (found,) = torch.autograd.grad(-outputs.log_probs.sum(), self._hidden, retain_graph=True)
+            self._gradients = found[:, :-1]
 
     def _everywhere(self, value: Tensor) -> Tensor:
         return self.accelerator.reduce(value, "sum")

@@ -48,9 +48,11 @@ class Watch:
         self._name = f"rank {self.rank} ({socket.gethostname()}, process {os.getpid()})"
         self._began, self._met = time.monotonic(), self.world == 1
         self._still, self._stall, self._told = Standstill(), Stall(patience), Told()
-        self._moves_within = min(float(os.environ.get("PET_SHUTDOWN_TIMEOUT", _KILLED_AFTER)) - 2 * GRACE, 2 * patience)
+        self._moves_within = max(1.0, float(os.environ.get("PET_SHUTDOWN_TIMEOUT", _KILLED_AFTER)) - 2 * GRACE)
         """Seconds for a job that stands still to move again once it is told to end; a large checkpoint may take as long."""
         self._end: End | None = None
+        self._leaving = False
+        """The main thread is on its way out, and stands for a while to hear why."""
         self._settled, self._left = threading.Event(), threading.Event()
         self._star = Star(self.rank, self.world, self._name, self, every=min(1.0, patience / 4))
         if self.world > 1:
@@ -119,7 +121,8 @@ class Watch:
 
     def _blame_another(self, error: BaseException) -> None:
         """Where another process dies, calls that were waiting for it fail, and its end becomes known a moment later."""
-        if self._settled.wait(GRACE / 2) and self._end is not None and self._end.rank != self.rank:
+        self._leaving = True
+        if self._settled.wait(GRACE) and self._end is not None and self._end.rank != self.rank:
             self._left.set()
             raise JobError(*self._end) from error
 
@@ -148,7 +151,7 @@ class Watch:
         missing = self._star.missing
         if missing and not self._met and time.monotonic() - self._began > COMES_WITHIN:
             self._ends(End(missing[0], f"rank {missing[0]} did not come within {COMES_WITHIN:.0f} s", FAILED))
-        if min(still, self._told.look()) > self._moves_within:
+        if self._told.look() > self._moves_within < still and not self._leaving:
             why = f"the job was told to end, and cannot save first: nothing has moved for {still:.0f} s"
             self._ends(End(0, why, TERMINATED))
         if self._stall.asks(still):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import threading
@@ -44,6 +45,7 @@ class Told:
         """Begin. In a thread that is not the program's main one nothing is heard."""
         if threading.current_thread() is threading.main_thread():
             signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
+            os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))  # what a child is told is its own affair
 
     def close(self) -> None:
         """End, in the thread that began."""
