@@ -6,11 +6,14 @@ import json
 from pathlib import Path
 
 import pytest
+from datasets import Dataset, List
+from datasets import Image as ImageFeature
+from PIL import Image
 from trainers import tiny_model
 
 from rlperc.cli import main
-from rlperc.evaluate.accuracy import Judged
-from rlperc.examine_alone import prompt_for, remarks
+from rlperc.evaluate.accuracy import Judged, _others
+from rlperc.examine_alone import prompt_for, remarks, run_of
 from rlperc.words.response import Tags
 from rlperc.worlds import load_world
 
@@ -83,6 +86,9 @@ def test_several_responses_to_each_row(model: Path, tmp_path: Path) -> None:
         (["--world", "digits", "--repeats", "2"], "greedy responses to a row are all the same"),
         (["--world", "digits", "--against", "nowhere"], "it cannot be read"),
         (["--world", "digits", "--split", "dev"], "train, validation and test"),
+        (["--world", "digits", "--seed", "-1"], "at least 0"),
+        (["--world", "digits", "--answer", "image_dependence"], "it asks the training model"),
+        (["--world", "digits", "--answer", "box_iou"], "box_iou"),
     ],
 )
 def test_bad_input_is_one_message(arguments: list[str], why: str, model: Path, capsys: pytest.CaptureFixture) -> None:
@@ -115,3 +121,42 @@ def test_the_prompt_says_what_a_world_wants() -> None:
     text = prompt_for(Tags(perception="info"), load_world("sudoku").ABOUT)
     assert "<info>" in text
     assert load_world("sudoku").ABOUT.perception in text
+
+
+def test_rows_may_have_columns_of_our_names_and_values_that_no_json_has(model: Path, tmp_path: Path) -> None:
+    row = {"prompt": "1 + 1?", "answer": "2", "completion": "GOLD", "prompt_id": "same", "when": "2026-11-21T10:00:00"}
+    (tmp_path / "rows.jsonl").write_text((json.dumps(row) + "\n") * 2)
+    arguments = ["--data", str(tmp_path / "rows.jsonl"), "--answer", "answer_number", *QUICK, "--out", str(tmp_path / "out")]
+    assert main(["eval", str(model), *arguments]) == 0
+    kept = [json.loads(line) for line in (tmp_path / "out" / "completions.jsonl").read_text().splitlines()]
+    assert [one["prompt_id"] for one in kept] == [0, 1]
+    assert all(one["completion"] != "GOLD" for one in kept)
+
+
+def test_a_folder_that_cannot_be_made_is_said_before_anything_is_measured(
+    model: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rlperc.examine_alone.load_model", lambda *_: pytest.fail("the model was loaded"))
+    assert main(["eval", str(model), "--world", "digits", *QUICK, "--out", "/proc/none/out"]) == 2
+    assert "writing /proc/none/out" in capsys.readouterr().err
+
+
+def test_a_hub_name_is_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "recipe.yaml").write_text("torn")
+    (tmp_path / "summary.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    assert run_of(Path("HuggingFaceTB/SmolVLM-256M-Instruct")) is None
+
+
+def test_no_rows(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "rows.jsonl").write_text("")
+    assert main(["eval", str(model), "--data", str(tmp_path / "rows.jsonl"), "--answer", "answer_number"]) == 2
+    assert "it holds no rows" in capsys.readouterr().err
+
+
+def test_the_other_image_is_another(tmp_path: Path) -> None:
+    """Two questions about one image stand together; one row has two images, and so has no other."""
+    red, blue = (Image.new("RGB", (4, 4), color) for color in ("red", "blue"))
+    rows = Dataset.from_list([{"images": [red]}, {"images": [red]}, {"images": [blue]}, {"images": [red, blue]}, {"images": []}])
+    rows = rows.cast_column("images", List(ImageFeature()))
+    assert _others(rows, [True, True, True, True, False]) == {0: 2, 1: 2, 2: 0}

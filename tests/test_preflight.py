@@ -316,3 +316,10 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
         "output folder" in one.error.asked for one in preflight.preflight(load_recipe(QUICKSTART, f"output={tmp_path}/a/b"))
     )
     assert not list(tmp_path.iterdir())
+
+
+def test_an_output_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for output in (tmp_path / "file", tmp_path / "file" / "run"):
+        found = preflight.preflight(load_recipe(QUICKSTART, f"output={output}"))
+        assert any(lack.sure and lack.error.why == f"{tmp_path}/file is a file" for lack in found)

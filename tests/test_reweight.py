@@ -288,3 +288,13 @@ def test_packed_text_counts_the_same_tokens(start: Path, tmp_path: Path) -> None
         found.append(made._tokens.tolist())
     assert found[0] == found[1]
     assert found[0][1] > 100
+
+
+def test_responses_without_the_tags_are_said(start: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    made = trainer(start, tmp_path, Fixed(mode="fixed"))
+    made.data_collator.tags = Tags("seen", "thought", "said")
+    with caplog.at_level("WARNING", logger="rlperc"):
+        loss_and_gradient(made)
+        made.after_step(0)
+    assert "no token of the first step stands between the perception's tags" in caplog.text
+    assert made._metrics["train"]["reweight/share"] == [0.0]
