@@ -82,3 +82,10 @@ def test_files_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
     silent.claim(move_aside=False)
     silent.log("train", step=1)
     assert not (tmp_path / "other").exists()
+
+
+def test_lambda_is_drawn_where_it_moved(run: RunFolder) -> None:
+    for step, value in ((1, 0.2), (2, 0.4)):
+        run.log("train", stage="warm", step=step, **{"reweight/lambda": value, "reweight/share": 0.2})
+    write_page(run)
+    assert "perception's part of the loss" in run.report.read_text()

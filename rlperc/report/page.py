@@ -59,16 +59,19 @@ def _training_plots(folder: RunFolder) -> dict[str, list[str]]:
 
 
 def _credit_plots(entries: list[dict[str, Any]]) -> list[str]:
-    """Groups without spread, weights where they follow a schedule, and what PPO's critic explains."""
+    """Groups without spread, weights where they follow a schedule, what PPO's critic explains; of supervised stages, λ."""
     flat = _lines(entries, lambda name: name.startswith("blend/zero_spread"))
     weights = _lines(entries, lambda name: name.startswith("blend/weight/"))
     critic = _lines(entries, lambda name: name == "ppo/explained_variance")
     flat = {name.removeprefix("blend/zero_spread").strip("/") or "all": points for name, points in flat.items()}
+    shared = _lines(entries, lambda name: name in ("reweight/lambda", "reweight/share"))
+    shared = {name.removeprefix("reweight/"): points for name, points in shared.items()}
     moving = {name.split("/")[2]: points for name, points in weights.items() if len({value for _, value in points}) > 1}
     apart = _lines(entries, lambda name: name == "sampling/sampling_logp_difference/mean")
     kinds = (
         (flat, "share of groups without spread"),
         (moving, "weight"),
+        (shared, "perception's part of the loss"),
         (critic, "explained variance of the returns"),
         (apart, "vLLM from the trainer, nats"),
     )
