@@ -24,24 +24,22 @@ DONE, FAULT, USERS_FAULT, INTERRUPTED = 0, 1, 2, 130
 _RECIPE, _OVERRIDES = "a YAML file, or the name of one that ships with rlperc", "as in stages.reason.train.max_steps=20"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0 done, 2 the input was wrong, 130 interrupted.
-
-    In a job of several processes one that fails does not return: see `_leave`.
-    """
+def entry() -> NoReturn:
+    """The command: run it, and end this process with its exit code. In a job of several processes see `_leave`."""
     if not _is_one_of_many():
-        return _main(arguments)
+        sys.exit(main())
     try:
-        code = _main(arguments)
+        code: Any = main()
     except SystemExit as error:
-        _leave(error.code or DONE)
+        code = error.code or DONE
     except BaseException:  # noqa: BLE001  (printed, and the process ends with it)
         traceback.print_exc()
-        _leave(FAULT)
-    return code or _leave(code)
+        code = FAULT
+    _leave(code)
 
 
-def _main(arguments: Sequence[str] | None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code: 0 done, 2 the input was wrong, 130 interrupted."""
     options = _options(arguments)
     run: Callable[[argparse.Namespace], int] = options.run
     try:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from rlperc.errors import DataError, RecipeError, did_you_mean
 
 if TYPE_CHECKING:
-    from rlperc.recipe.schema import Recipe, RewardUse
+    from rlperc.recipe.credit import RewardUse
+    from rlperc.recipe.schema import Recipe
     from rlperc.reward.runner import Handling, OnError, RewardRunner
     from rlperc.score.rows import Progress
     from rlperc.score.summary import Summary

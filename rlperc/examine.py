@@ -10,8 +10,9 @@ from typing import Any
 
 from rlperc.errors import DataError
 from rlperc.evaluate.accuracy import Judged, Measures, measure
+from rlperc.recipe.credit import RewardUse
 from rlperc.recipe.rewards import answer_use, handling, perception_use
-from rlperc.recipe.schema import Data, Evaluate, Recipe, RewardUse
+from rlperc.recipe.schema import Data, Evaluate, Recipe
 from rlperc.reward.plugins import find_reward
 from rlperc.reward.runner import RewardRunner
 from rlperc.train.data import load_rows

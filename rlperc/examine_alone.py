@@ -19,9 +19,10 @@ from rlperc.evaluate.accuracy import Judged, compare, summarize
 from rlperc.examine import Examiner, judged_lines, read_judged
 from rlperc.process import quiet
 from rlperc.recipe.check import check_measures
+from rlperc.recipe.credit import RewardUse
 from rlperc.recipe.load import load_recipe
 from rlperc.recipe.rows import IMAGE_COLUMNS
-from rlperc.recipe.schema import Data, Evaluate, Model, Recipe, RewardUse
+from rlperc.recipe.schema import Data, Evaluate, Model, Recipe
 from rlperc.reward.runner import check_columns
 from rlperc.score.summary import printable
 from rlperc.train.models import load_model

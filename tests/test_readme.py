@@ -12,8 +12,8 @@ import pytest
 import yaml
 from launch import ROOT, SHORT
 
+from rlperc.recipe.credit import RewardUse
 from rlperc.recipe.rollout import Rollout
-from rlperc.recipe.schema import RewardUse
 from rlperc.reward.plugins import find_reward
 from rlperc.reward.runner import check_settings
 

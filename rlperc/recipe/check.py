@@ -11,12 +11,13 @@ from rlperc.recipe.architectures import architecture_of, lacks_torchvision
 from rlperc.recipe.batches import check_batches
 from rlperc.recipe.check_credit import check_credit
 from rlperc.recipe.check_rollout import check_rollout
+from rlperc.recipe.credit import RewardUse
 from rlperc.recipe.distributed import deepspeed_config
 from rlperc.recipe.options import check_options
 from rlperc.recipe.peek import first_row, with_pictures
 from rlperc.recipe.rewards import LoadedReward, answer_use, load_rewards, perception_use, trl_functions
 from rlperc.recipe.rows import Row, check_prompt, text_columns, with_image_size
-from rlperc.recipe.schema import RL_KINDS, Data, Evaluate, Model, Recipe, RewardUse, Stage
+from rlperc.recipe.schema import RL_KINDS, Data, Evaluate, Model, Recipe, Stage
 from rlperc.reward.plugins import find_reward
 from rlperc.reward.runner import check_columns, check_settings
 

@@ -8,7 +8,30 @@ from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from rlperc.errors import did_you_mean
-from rlperc.recipe.part import Part, Share, Strength
+from rlperc.recipe.part import Part, Scheduled, Share, Strength
+
+
+class RewardUse(Part):
+    """One reward of a recipe: where it comes from, its weight and its settings."""
+
+    use: str
+    """A name from the collection, `./file.py[:function]` or `package.module:function`."""
+    weight: Scheduled = 1.0
+    """Its share in the blend, also on a schedule. Weight 0 makes it a probe: computed and reported, never trained on."""
+    with_: dict[str, Any] = Field(default_factory=dict, alias="with")
+    """The reward's settings."""
+    on_error: Literal["stop", "skip", "zero"] = "stop"
+    """What becomes of a completion that it fails on: the run stops, this reward leaves it out of its group, or it gets 0."""
+    max_error_share: float = Field(0.1, ge=0, le=1)
+    """The run stops all the same when it fails on more than this share of the last 500 completions or so."""
+    timeout_s: float | None = Field(None, gt=0)
+    """Seconds for one call: a completion, a group or a batch. Default: the reward's own, usually 5."""
+    isolate: bool | None = None
+    """Run it in worker processes. Default: unless it declares itself bounded."""
+    workers: int = Field(0, ge=0)
+    """Worker processes in each training process. Default: its share of the cores, up to 4."""
+    memory_mib: int = Field(4096, ge=64)
+    """Memory limit of a worker."""
 
 
 class _Mode(Part):

@@ -8,9 +8,9 @@ from typing import Any
 
 from rlperc.errors import RecipeError
 from rlperc.recipe.batches import group_size
-from rlperc.recipe.credit import Sum
+from rlperc.recipe.credit import RewardUse, Sum
 from rlperc.recipe.part import is_never
-from rlperc.recipe.schema import RL_KINDS, Evaluate, Recipe, RewardUse, Stage
+from rlperc.recipe.schema import RL_KINDS, Evaluate, Recipe, Stage
 from rlperc.reward.contract import Reward
 from rlperc.reward.plugins import find_reward
 from rlperc.reward.runner import Handling, OnError, RewardRunner, check_imports, check_settings

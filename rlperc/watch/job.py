@@ -194,8 +194,9 @@ def _say(text: str) -> None:
 
 
 def to_launcher(reason: str) -> None:
-    """Where torchrun looks for the reason that it shows last."""
-    if file := os.environ.get("TORCHELASTIC_ERROR_FILE"):
+    """Leave it where torchrun looks for the reason that it shows last, unless one is there: the first says who it was."""
+    file = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if file and not Path(file).exists():
         said = f"rlperc: {reason}"
         extra = {"py_callstack": said, "timestamp": str(int(time.time()))}
         Path(file).write_text(json.dumps({"message": {"message": said, "extraInfo": extra}}), encoding="utf-8")
