@@ -73,6 +73,7 @@ def _exam(options: argparse.Namespace) -> Any:
     from rlperc.examine_alone import Exam, run_of
     from rlperc.recipe.faults import explain
     from rlperc.recipe.load import read_knobs
+    from rlperc.recipe.rewards import perception_name
     from rlperc.recipe.schema import Evaluate, Model
     from rlperc.worlds import load_world, resolve
 
@@ -95,8 +96,13 @@ def _exam(options: argparse.Namespace) -> Any:
         evaluate = Evaluate(**raw)
     except ValidationError as error:
         raise explain(error, raw, Path("rlperc eval")) from None
-    about = load_world(options.world).ABOUT if options.world else None
     model = Model(name=options.model, dtype=options.dtype, revision=options.revision, trust_remote_code=options.trust_remote_code)
-    answer = options.answer or (about.answer_reward if about else "")
-    perception = options.perception or (about.perception_reward if about else "perception_exact")
-    return Exam(options.model, model, evaluate, answer, perception, {None: None, "tags": True, "plain": False}[options.prompt])
+    answer = options.answer or load_world(options.world).ABOUT.answer_reward
+    return Exam(
+        options.model,
+        model,
+        evaluate,
+        answer,
+        perception_name(evaluate),
+        {None: None, "tags": True, "plain": False}[options.prompt],
+    )

@@ -260,9 +260,9 @@ class Run:
         return CurvePoints(exam.every, point)
 
     def _record_coupling(self, stage: Stage, coupling: Coupling) -> None:
-        self.summary["coupling"][stage.name] = coupling.report()
-        self.folder.log("coupling", stage=stage.name, **coupling.report())
-        for name in coupling.alarms():
+        report = self.summary["coupling"][stage.name] = coupling.report()
+        self.folder.log("coupling", stage=stage.name, **report)
+        for name in report["alarms"]:
             self.say(f"warning: in '{stage.name}' the surrogate '{name}' rose at the end, and the outcome did not")
 
     def _record_tallies(self, stage: Stage, tallies: dict[str, dict[str, Any]]) -> None:

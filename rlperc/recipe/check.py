@@ -133,8 +133,9 @@ def _check_supervised(stage: Stage, row: Row) -> None:
 
 
 def _check_evaluate(recipe: Recipe, evaluate: Evaluate) -> list[str]:
-    answer = find_reward(answer_use(recipe).use)
-    check_measures(answer_use(recipe), perception_use(recipe, evaluate))
+    use = answer_use(recipe)
+    check_measures(use, perception_use(recipe, evaluate))
+    answer = find_reward(use.use)
     notes = _seen_in_training(recipe, evaluate)
     for data in [evaluate.data, *([evaluate.curve.data] if evaluate.curve else [])]:
         row, note = _row(data)

@@ -128,10 +128,15 @@ def answer_use(recipe: Recipe) -> RewardUse:
     )
 
 
+def perception_name(evaluate: Evaluate) -> str:
+    """The reward that compares with p*: the one that is named, else the world's own, else `perception_exact`."""
+    world = evaluate.data.world
+    return evaluate.perception or (load_world(world).ABOUT.perception_reward if world else "perception_exact")
+
+
 def perception_use(recipe: Recipe, evaluate: Evaluate) -> RewardUse:
     """The reward that measures `a_p`, with the settings that the recipe gives it where it stands among its rewards."""
-    world = evaluate.data.world
-    name = evaluate.perception or (load_world(world).ABOUT.perception_reward if world else "perception_exact")
+    name = perception_name(evaluate)
     uses = [use for stage in recipe.stages for use in stage.rewards]
     return next((use for use in uses if use.use == name), RewardUse(use=name))
 

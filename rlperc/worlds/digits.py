@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rlperc.words.structure import canonical
-from rlperc.worlds import About, Item, Split, knobs
+from rlperc.worlds import SPLITS, About, Item, Split, knobs
 
 CELL_PIXELS = 16
 MAX_GRID = 4
@@ -72,7 +72,7 @@ def items(
     """
     confused = _checked(grid, noise, balanced, turns, misread, misread_probability)
     images, labels = _split(split)
-    random = np.random.default_rng([seed, _rank(split)])
+    random = np.random.default_rng([seed, SPLITS.index(split)])
     had: Counter[tuple[str, str]] = Counter()
     for _ in range(count):
         drawn = random.integers(len(labels), size=(DRAWN if balanced else 1, grid, grid))
@@ -236,13 +236,9 @@ def _split(split: Split) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
 
     data = load_digits()
     order = np.random.default_rng(SPLIT_SEED).permutation(len(data.target))
-    ends = np.cumsum(list(SPLIT_SIZES.values()))
-    mine = np.split(order, ends)[_rank(split)]
+    ends = np.cumsum([SPLIT_SIZES[one] for one in SPLITS])
+    mine = np.split(order, ends)[SPLITS.index(split)]
     return (data.images[mine] / 16.0).astype(np.float32), data.target[mine].astype(np.int64)
-
-
-def _rank(split: Split) -> int:
-    return list(SPLIT_SIZES).index(split)
 
 
 def _draw(random: np.random.Generator, digits: NDArray[np.float32], noise: float) -> Image.Image:
