@@ -9,12 +9,9 @@ that knows the truth, or with weight 0 to watch a group collapse: saying the sam
 """
 
 from collections import Counter
-from typing import Any
 
 from rlperc import Completion, Score, reward
-from rlperc.words.structure import MAX_CHARACTERS, canonical, read_stated
-
-MAX_DEPTH = 64
+from rlperc.words.stated import read_perception
 
 
 @reward(range=(0.0, 1.0), credits="perception", scope="group", bounded=True)
@@ -28,7 +25,7 @@ def agreement(completions: list[Completion]) -> list[Score] | None:
     others = len(completions) - 1
     if others < 1:
         return None
-    read = [_read(completion.perception) for completion in completions]
+    read = [read_perception(completion.perception) for completion in completions]
     counts = Counter(key for key, _ in read if key is not None)
     scores = []
     for key, fault in read:
@@ -38,32 +35,3 @@ def agreement(completions: list[Completion]) -> list[Score] | None:
         same = counts[key] - 1
         scores.append(Score(same / others, why="" if same == others else f"{same} of {others} others agree"))
     return scores
-
-
-def _read(perception: str | None) -> tuple[tuple[str, str] | None, str]:
-    """What a perception states, equal for equal ones; or None and why it states nothing."""
-    if perception is None:
-        return None, "no perception"
-    if len(perception) > MAX_CHARACTERS:
-        return None, "the perception is too long"
-    if not any(character.isalnum() for character in perception):
-        return None, "the perception says nothing"
-    value = read_stated(perception)
-    if value is not None:
-        try:
-            return ("json", canonical(_plain(value, MAX_DEPTH))), ""
-        except RecursionError:
-            pass  # compared as text
-    return ("text", " ".join(perception.casefold().split())), ""
-
-
-def _plain(value: Any, depth: int) -> Any:
-    """The value with whole numbers as integers. Raises RecursionError below `depth` levels."""
-    if depth == 0:
-        raise RecursionError
-    if isinstance(value, list):
-        return [_plain(one, depth - 1) for one in value]
-    if isinstance(value, dict):
-        return {key: _plain(one, depth - 1) for key, one in value.items()}
-    # Larger ones stay: written out they have up to 309 digits.
-    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value

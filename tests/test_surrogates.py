@@ -31,15 +31,20 @@ def cases(name: str) -> list[Any]:
 # --- agreement ---------------------------------------------------------------------------------------------------------
 
 
+AGREEING = ("agreement", "agreement_right")  # what else holds for the second: test_agreement_right.py
+
+
 def agree(*perceptions: str) -> list[float | None]:
     completions = [read_response(f"<perception>{one}</perception>") for one in perceptions]
     return [outcome.value for outcome in attempt_many(find_reward("agreement"), completions, {}, {})]
 
 
-@pytest.mark.parametrize("case", cases("agreement"))
-def test_agreement_golden(case: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("name", "case"), [pytest.param(name, *case.values, id=f"{name}-{case.id}") for name in AGREEING for case in cases(name)]
+)
+def test_agreement_golden(name: str, case: dict[str, Any]) -> None:
     completions = [read_response(text) for text in case["completions"]]
-    outcomes = attempt_many(find_reward("agreement"), completions, case["columns"], {})
+    outcomes = attempt_many(find_reward(name), completions, case["columns"], {})
     assert [outcome.value for outcome in outcomes] == case["scores"]
     assert [outcome.why for outcome in outcomes] == case["whys"]
 
