@@ -1,4 +1,5 @@
 import itertools
+import json
 from collections import Counter
 
 import numpy as np
@@ -124,3 +125,24 @@ def test_after_many_turns_every_answer_is_as_likely() -> None:
     answers = Counter(item.answer for item in make(2000, turns=23))
     assert sorted(answers) == [str(digit) for digit in range(10)]
     assert max(answers.values()) < 1.25 * 200
+
+
+def test_a_step_is_worded_in_as_many_ways_and_says_the_same() -> None:
+    words = Counter()
+    for item in make(300, wordings=16):
+        steps = item.think.split()
+        words.update(steps[::2])
+        plain = " ".join(steps[1::2])
+        assert plain == " ".join(digits._work_out(json.loads(item.task), read_grid(item.perception))[0].split())
+        assert solve(item.task, item.perception) == item.answer == item.concluded
+    assert set(words) == set(digits.WORDS)
+    assert max(words.values()) < 1.5 * words.total() / 16
+    assert {item.think.split()[0] for item in make(50, wordings=2)} == set(digits.WORDS[:2])
+    with pytest.raises(RecipeError, match="wordings"):
+        make(1, wordings=17)
+
+
+def test_a_single_wording_changes_nothing() -> None:
+    assert [(i.image.tobytes(), i.response()) for i in make(5)] == [
+        (i.image.tobytes(), i.response()) for i in make(5, wordings=1)
+    ]

@@ -561,3 +561,26 @@ def test_jitter_moves_objects_within_their_places() -> None:
 def test_bad_knobs(knobs: dict[str, Any], why: str) -> None:
     with pytest.raises(RecipeError, match=why):
         make(1, **knobs)
+
+
+@pytest.mark.parametrize(("knobs", "words"), [({"setting": "small"}, 2), ({"setting": "usual"}, 3)])
+def test_the_cells_say_what_each_place_shows(knobs: dict[str, Any], words: int) -> None:
+    for item in make(50, **knobs):
+        cells = json.loads(item.columns["cells"])
+        things = {(thing["row"], thing["column"]): thing for thing in json.loads(item.perception)}
+        for row, column in itertools.product(range(1, len(cells) + 1), repeat=2):
+            shown = cells[row - 1][column - 1]
+            if (row, column) not in things:
+                assert shown == "nothing"
+                continue
+            thing = things[row, column]
+            assert shown == " ".join(thing[key] for key in ("size", "color", "shape")[3 - words :])
+
+
+def test_a_misreading_teacher_leaves_the_cells_true() -> None:
+    wrong = make(20, misread={"red": "orange"}, misread_probability=1.0)
+    assert any(item.stated != item.perception for item in wrong)
+    for item in wrong:
+        things = {(thing["row"], thing["column"]): thing["color"] for thing in json.loads(item.perception)}
+        cells = json.loads(item.columns["cells"])
+        assert all(color in cells[row - 1][column - 1] for (row, column), color in things.items())

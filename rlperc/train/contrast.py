@@ -113,13 +113,14 @@ class _Collator:
 
 
 def _grids(rows: Dataset, source: str) -> list[Any]:
-    texts = rows["perception"] if "perception" in rows.column_names else [None]
-    grids = [read_grid(text) if text else None for text in texts]
+    column = next((name for name in ("cells", "perception") if name in rows.column_names), None)
+    texts = [None] if column is None else rows[column]
+    grids = [read_grid(text if isinstance(text, str) else canonical(text)) if text else None for text in texts]
     shapes = {(len(grid), len(grid[0])) if grid else None for grid in grids}
     if None in shapes or len(shapes) != 1:
         raise DataError(
             f"the stage kind 'contrast' on {source}",
-            "it needs a column 'perception' with a grid of the same size in every row",
+            "it needs a column 'cells' or 'perception' with a grid of the same size in every row",
             f"perception: {canonical([[8, 7], [1, 1]])}, as the world 'digits' has it",
         )
     return grids

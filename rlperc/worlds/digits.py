@@ -24,6 +24,7 @@ DRAWN = 16
 """Grids of which a balanced world takes one."""
 # Fixed for good: which image belongs to which split must not depend on any seed a user sets.
 SPLIT_SEED = 20
+WORDS = "so then now next and well okay again here first also good right hence thus see".split()  # noqa: SIM905
 SPLIT_SIZES: dict[Split, int] = {"train": 1097, "validation": 200, "test": 500}
 
 ABOUT = About(
@@ -52,6 +53,7 @@ def items(
     noise: float = 0.08,
     balanced: bool = False,
     turns: int = 0,
+    wordings: int = 1,
     misread: Mapping[int | str, int] | None = None,
     misread_probability: float = 0.0,
 ) -> Iterator[Item]:
@@ -67,10 +69,12 @@ def items(
             16 digits have a 9, and whoever says so need not look.
         turns: above 0 all questions are one, which takes long to think: the digits added up in reading order, so many times
             over, modulo 10; at most 99, and prime to 10: with other numbers some answers would never come.
+        wordings: in how many ways the reasoning may word a step, 1 to 16, drawn for each: what a language model wrote is no more
+            foreseeable either, and of that much of the loss comes.
         misread: digits the teacher of `response` misreads, `{6: 8, 7: 1}`; p* and the answer stay true.
         misread_probability: chance that the teacher misreads such a digit, drawn for each cell.
     """
-    confused = _checked(grid, noise, balanced, turns, misread, misread_probability)
+    confused = _checked(grid, noise, balanced, turns, wordings, misread, misread_probability)
     images, labels = _split(split)
     random = np.random.default_rng([seed, SPLITS.index(split)])
     had: Counter[tuple[str, str]] = Counter()
@@ -90,7 +94,7 @@ def items(
             answer=_work_out(task, truth)[1],
             perception=canonical(truth),
             stated=canonical(stated),
-            think=think,
+            think=think if wordings == 1 else _worded(random, think, wordings),
             concluded=said,
             task=canonical(task),
         )
@@ -105,12 +109,13 @@ def _rarest(had: Counter[tuple[str, str]], task: Mapping[str, Any], grids: list[
     return chosen
 
 
-def _checked(grid: Any, noise: Any, balanced: Any, turns: Any, misread: Any, probability: Any) -> dict[int, int]:
+def _checked(grid: Any, noise: Any, balanced: Any, turns: Any, wordings: Any, misread: Any, probability: Any) -> dict[int, int]:
     """Refuse knobs that cannot be; return which digit is read as which."""
     knobs.whole("grid", grid, 1, MAX_GRID)
     knobs.number("noise", noise, 0, 1)
     knobs.choice("balanced", balanced, (True, False))
     knobs.choice("turns", turns, (0, *(n for n in range(1, 100) if n % 2 and n % 5)))
+    knobs.whole("wordings", wordings, 1, len(WORDS))
     knobs.number("misread_probability", probability, 0, 1)
     return knobs.confusion("misread", misread, range(10))
 
@@ -209,6 +214,13 @@ def _go_round(digits: list[int], turns: int) -> Solved:
             left = (left + digit) % 10
         lines.append(" ".join(steps))
     return "\n".join(lines), str(left)
+
+
+def _worded(random: np.random.Generator, think: str, wordings: int) -> str:
+    """The reasoning with a word before each step."""
+    return "\n".join(
+        " ".join(f"{WORDS[random.integers(wordings)]} {step}" for step in line.split(" ")) for line in think.split("\n")
+    )
 
 
 def _compare(lines: Digits) -> Solved:

@@ -38,6 +38,7 @@ ABOUT = About(
             **{"cell": 64, "occlusion": 0.3, "clutter": 12, "hops": 3},
         },
     },
+    columns={"cells": "string"},
 )
 
 
@@ -103,7 +104,22 @@ def items(
             think=think,
             concluded=said,
             task=canonical(task),
+            columns={"cells": canonical(_cells(scene, space))},
         )
+
+
+def columns(task: dict[str, Any], answer: str) -> dict[str, Any]:
+    """None of this world's own columns belongs to an answer."""
+    return {}
+
+
+def _cells(scene: Sequence[Look], space: Space) -> list[list[str]]:
+    """What each place shows, in words, for a stage of kind `contrast`: p* is a list, which says no places of its own."""
+    told = [key for key in LOOKS if key in space.telling]
+    cells = [["nothing"] * space.grid for _ in range(space.grid)]
+    for thing in scene:
+        cells[thing["row"] - 1][thing["column"] - 1] = " ".join(str(thing[key]) for key in told)
+    return cells
 
 
 # --- knobs -------------------------------------------------------------------------------------------------------
