@@ -108,14 +108,16 @@ class Run:
         left: list[str | Path] = [*(self.folder.stage(stage.name) / "model" for stage in stages[:-1]), self.folder.model]
         sources = [start_source(self.recipe, self.folder.stage("start")), *left[:-1]]
         looked_at = self.recipe.evaluate.after if self.recipe.evaluate else []
+        begins = self.recipe.evaluate is None or self.recipe.evaluate.first
         first = "random" if stages[0].model.tiny else "start"
         first_rl = next((stage.name for stage in stages if stage.kind in RL_KINDS), None)
         yield "start", self._start
         self._check_lengths(sources[0], rows)
-        yield f"measure {first}", partial(self._measure, first, sources[0], stages[0])
-        measured = True  # the model that the next stage begins with
+        if begins:
+            yield f"measure {first}", partial(self._measure, first, sources[0], stages[0])
+        measured = begins  # the model that the next stage begins with
         for stage, config, source, own, model in zip(stages, configs, sources, rows, left, strict=True):
-            if stage.name == first_rl:
+            if stage.name == first_rl and begins:
                 yield "measure before", partial(self._measure, "before", source, stage, same=measured)
             yield f"stage {stage.name}", partial(self._stage, stage, config, source, own)
             if measured := stage.name in looked_at:
@@ -233,7 +235,7 @@ class Run:
             self.judged[label] = self._judge(self.examiner, label, source, stage)
         self.folder.write(self.folder.measured(label), judged_lines(self.judged[label]))
         self.summary["eval"][label] = summarize(self.judged[label])
-        if label == "after":
+        if label == "after" and len(self.judged) > 1:
             before = "before" if "before" in self.judged else next(iter(self.judged))
             self.summary["changes"] = {before: compare(self.judged[before], self.judged[label])}
         self.folder.log("eval", model=label, **self.summary["eval"][label])

@@ -33,9 +33,10 @@ def test_roles_follow_from_what_rewards_credit_and_read() -> None:
         "perception_exact",
         "answer_number",
         "blind_solver",
+        "agreement_right",  # it knows the answer, and not what is in the image
     )
     found = roles_of([find_reward(name) for name in names])
-    assert (found.outcome, found.perception, found.reasoning, found.surrogates) == (5, 4, 3, (1, 6))
+    assert (found.outcome, found.perception, found.reasoning, found.surrogates) == (5, 4, 3, (1, 6, 7))
     assert roles_of([None, find_reward("answer_number")]).outcome == 1
 
 

@@ -91,6 +91,8 @@ BAD = [
     ("seed", "it has no `=`", "a.b=c"),
     ("seed.x=1", "'seed' is the value 0", "path"),
     ("rewards.weight=1", "is a list", "rewards.weight.KEY"),
+    ("rewards.answer_number=", "is a list", "rewards.answer_number=null"),
+    ("rewards.answer_nmber=null", "'rewards' has no item 'answer_nmber'", "did you mean 'answer_number'?"),
     ("seed=[1", "not YAML", "quote"),
 ]
 
@@ -101,6 +103,14 @@ def test_what_no_recipe_can_say(override: str, asked: str, instead: str) -> None
         load_recipe(QUICKSTART, *(["seed=0", override] if override == "seed.x=1" else [override]))
     assert asked in str(caught.value)
     assert instead in str(caught.value)
+
+
+def test_an_override_takes_an_item_out_of_a_list() -> None:
+    whole = load_recipe(QUICKSTART)
+    without = load_recipe(QUICKSTART, "rewards.perception_cells=null", "stages.see=null")
+    assert [stage.name for stage in without.stages] == [stage.name for stage in whole.stages if stage.name != "see"]
+    uses = [[use.use for use in recipe.stages[-1].rewards] for recipe in (whole, without)]
+    assert uses[1] == [use for use in uses[0] if use != "perception_cells"] != uses[0]
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,7 @@ def _try(loaded: list[LoadedReward], row: Row, recipe: Recipe, stage: Stage) -> 
 
 
 def _check_supervised(stage: Stage, row: Row) -> None:
-    column = {"contrast": "perception", "sft": "response"}[stage.kind]
+    column = {"contrast": "cells" if "cells" in row else "perception", "sft": "response"}[stage.kind]
     if column not in row:
         raise DataError(
             f"the stage '{stage.name}' ({stage.kind}) on {stage.data.source}",

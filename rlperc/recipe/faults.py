@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
@@ -16,20 +16,33 @@ from rlperc.recipe.schema import Recipe
 from rlperc.words.response import Tags
 
 
-def explain(error: ValidationError, raw: Any, file: Path) -> RecipeError:
-    """The first fault, with the key that the user wrote and what may stand there."""
+def explain(
+    error: ValidationError, raw: Any, file: Path, schema: type[BaseModel] = Recipe, kinds: Mapping[str, type[BaseModel]] = MODES
+) -> RecipeError:
+    """The first fault, with the key that the user wrote and what may stand there.
+
+    Args:
+        error: what the schema found.
+        raw: what the user wrote.
+        file: where.
+        schema: what was held against it.
+        kinds: the parts that one of its fields chooses between, by the word that chooses.
+    """
     first = error.errors()[0]
-    where = _address(first["loc"], raw)
+    where, whole = _address(first["loc"], raw, kinds), f"the {schema.__name__.lower()} {file}"
     if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         *parents, key = where.split(".")
         asked = f"the key '{key}' in '{'.'.join(parents)}'" if parents else f"the key '{key}'"
-        return RecipeError(asked, "there is none of that name there", did_you_mean(key, _known_keys(first["loc"])))
+        return RecipeError(
+            asked, "there is none of that name there", did_you_mean(key, _known_keys(first["loc"], raw, schema, kinds))
+        )
     if first["type"] == "missing":
-        return RecipeError(f"the recipe {file}", f"'{where}' is missing", f"{where}: …")
+        return RecipeError(whole, f"'{where}' is missing", f"{where}: …")
     given = first.get("input")
     shown = f"'{where}: {given}'" if isinstance(given, str | int | float | bool | None) else f"'{where}'"
-    shown = shown if where else f"the recipe {file}"
-    return RecipeError(shown, first["msg"].removeprefix("Value error, "), _expected(first))
+    shown = shown if where else whole
+    mended = "rlperc check RECIPE" if schema is Recipe else f"rlperc {schema.__name__.lower()} FILE --check"
+    return RecipeError(shown, first["msg"].removeprefix("Value error, "), _expected(first, mended))
 
 
 EXAMPLES = {
@@ -43,7 +56,7 @@ EXAMPLES = {
 }
 
 
-def _expected(fault: Any) -> str:
+def _expected(fault: Any, check: str) -> str:
     context = fault.get("ctx") or {}
     if fault["type"] in EXAMPLES:
         return EXAMPLES[fault["type"]]
@@ -54,30 +67,40 @@ def _expected(fault: Any) -> str:
         for key, word in (("ge", "at least"), ("gt", "more than"), ("le", "at most"), ("lt", "less than"))
         if key in context
     ]
-    return "a value of " + " and ".join(limits) if limits else "rlperc check RECIPE says whether it is mended"
+    return "a value of " + " and ".join(limits) if limits else f"{check} says whether it is mended"
 
 
-def _address(location: Iterable[int | str], raw: Any) -> str:
+def _address(location: Iterable[int | str], raw: Any, kinds: Mapping[str, Any]) -> str:
     """`('stages', 2, 'train')` as a user writes it: `stages.reason.train`."""
     words: list[str] = []
     node = raw
     for key in location:
-        if key in MODES and isinstance(node, dict) and key not in node:
-            continue  # not the user's word, but the schema's, for which blend was chosen
-        known = (isinstance(node, dict) and key in node) or (isinstance(node, list) and isinstance(key, int))
+        if key in kinds and isinstance(node, dict) and key not in node:
+            continue  # not the user's word, but the schema's, for which kind was chosen
+        known = _stands(node, key)
         node = node[key] if known else None
-        words.append(item_name(node) if isinstance(key, int) and isinstance(node, dict) else str(key))
+        named = isinstance(key, int) and isinstance(node, dict) and ("name" in node or "use" in node)
+        words.append(item_name(node) if named else str(key))
     return ".".join(words)
 
 
-def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+def _stands(node: Any, key: int | str) -> bool:
+    """Whether a key of a location is in what the user wrote, and not the schema's own word."""
+    return (isinstance(node, dict) and key in node) or (isinstance(node, list) and isinstance(key, int))
+
+
+def _known_keys(
+    location: tuple[int | str, ...], raw: Any, schema: type[BaseModel], kinds: Mapping[str, type[BaseModel]]
+) -> list[str]:
     """The keys that the schema knows where a location's last key was found."""
-    if location[0] == "tags":
+    if location[0] == "tags" and schema is Recipe:
         return [field.name for field in fields(Tags)]
-    model: type[BaseModel] = Recipe
+    model, node = schema, raw
     for key in location[:-1]:
-        if key in MODES:
-            model = MODES[str(key)]
+        known = _stands(node, key)
+        node = node[key] if known else node
+        if key in kinds and not known:
+            model = kinds[str(key)]
         elif isinstance(key, str) and key in model.model_fields:
             inner = _inner_model(model.model_fields[key].annotation)
             model = inner or model

@@ -84,7 +84,7 @@ def load_tiny(path: str | Path, *overrides: str) -> tuple[Recipe, str]:
 
 
 def _resolved(file: Path, overrides: Iterable[str]) -> dict[str, Any]:
-    raw = _read(file)
+    raw = read_yaml(file, f"the recipe {file}", "model:, data:, rewards:, stages:")
     for override in overrides:
         _override(raw, override)
     raw.setdefault("name", file.stem)
@@ -115,15 +115,15 @@ def _find(path: str | Path) -> Path:
     raise RecipeError(f"the recipe {path}", "there is no such file", f"a YAML file; shipped: {', '.join(recipes())}")
 
 
-def _read(file: Path) -> dict[str, Any]:
+def read_yaml(file: Path, asked: str, keys: str) -> dict[str, Any]:
+    """What a file says under its keys. Raises RecipeError, about what was `asked`, with the `keys` that belong there."""
     try:
         raw = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - it is a SafeLoader
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise RecipeError(
-            f"the recipe {file}", f"it is not YAML: {' '.join(str(error).split())}", "`key: value`, a space after the colon"
-        ) from None
+        why = f"it is not YAML: {' '.join(str(error).split())}"
+        raise RecipeError(asked, why, "`key: value`, a space after the colon") from None
     if not isinstance(raw, dict):
-        raise RecipeError(f"the recipe {file}", "it holds no keys", "model:, data:, rewards:, stages:")
+        raise RecipeError(asked, "it holds no keys", keys)
     return raw
 
 
@@ -135,9 +135,15 @@ def _override(raw: dict[str, Any], text: str) -> None:
     node: Any = raw
     for index, key in enumerate(parents):
         node = _step(node, key, text, ".".join(parents[:index]))
-    if isinstance(node, list):
-        raise RecipeError(f"the override '{text}'", f"'{'.'.join(parents)}' is a list", f"{path}.KEY={value}")
     given = {last: read_value(value, f"the override '{text}'")}
+    if isinstance(node, list):
+        where = ".".join(parents)
+        # An empty value is somebody's unset variable; and of what was taken out nothing is left to mark.
+        if value.strip() not in ("null", "~", _GIVEN):
+            instead = f"{path}.KEY={value}, or {path}=null to take it out"
+            raise RecipeError(f"the override '{text}'", f"'{where}' is a list", instead)
+        node.remove(_step(node, last, text, where))
+        return
     if not OPAQUE & set(parents):
         _absolute(given, Path.cwd())  # what is written in the shell counts from where the shell stands
     node[last] = given[last]

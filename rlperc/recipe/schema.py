@@ -199,11 +199,11 @@ class Curve(Part):
 
 
 LABELS = ("random", "start", "before", "after")
-"""Of the models that are always measured: the first one, the one that enters RL, the last one."""
+"""Of the models that are measured by themselves: the first one, the one that enters RL, the last one."""
 
 
 class Evaluate(Part):
-    """What is measured for the first model, for the one that enters RL and for the last one."""
+    """What is measured of which models."""
 
     data: Data
     answer: str | None = None
@@ -213,6 +213,8 @@ class Evaluate(Part):
     the world's own, or `perception_exact`."""
     blind: list[Blind] = Field(default_factory=list)
     """What the model is asked with instead of the image, too: `none`, `blank` (grey), `other` (another row's)."""
+    first: bool = True
+    """Whether the first model and the one that enters RL are measured. The last one always is."""
     after: list[Name] = Field(default_factory=list)
     """Stages whose models are measured, too."""
     batch_size: int = Field(16, ge=1)
