@@ -16,6 +16,7 @@ from rlperc.cli_recipe import add_recipe, first_process, read_recipe
 from rlperc.cli_rewards import add_rewards
 from rlperc.cli_score import add_score
 from rlperc.cli_serve import add_serve, quiet_vllm
+from rlperc.cli_study import add_study
 from rlperc.cli_worlds import add_worlds
 from rlperc.errors import FolderError, JobError, RewardError, UserError
 from rlperc.watch.job import speaks, to_launcher
@@ -104,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     add_rewards(commands)
     add_eval(commands)
     add_worlds(commands)
+    add_study(commands)
 
     commands.add_parser("recipes", help="the recipes that ship with rlperc").set_defaults(run=_recipes)
 

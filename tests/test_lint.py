@@ -284,6 +284,7 @@ def test_nothing_is_found_where_nothing_is_wrong(tmp_path: Path, case: str) -> N
         ("format_tags", Row({}, stating("a")), {}),
         ("perception_cells", Row({"perception": "[[8,7],[1,1]]"}), {}),
         ("agreement", Row({}, stating("[[8,7],[1,1]]")), {}),
+        ("agreement_right", Row({"answer": "17"}, stating("[[8,7],[1,1]]", "17")), {}),
         ("box_iou", Row({"boxes": [[10, 20, 60, 90]], "image_size": [640, 480]}), {"frame": "pixels"}),
     ],
 )

@@ -45,6 +45,8 @@ def shortened(command: str) -> str:
         return f'{command} ARGS="{" ".join(SHORT)}"'
     if "recipes/quickstart.yaml" in command:
         return f"{command} {' '.join(SHORT)}"
+    if command.startswith("rlperc study"):
+        return f"{command} --check"
     if command == "make test":
         return "make --dry-run test"
     if command.startswith("pip install"):

@@ -1,0 +1,284 @@
+"""What a study's runs show: each claim held against them, seed by seed, with what chance alone would give."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from rlperc.study.plan import Aim, Choice, Claim, Coupled, Gain, Gap, Need, Study
+
+Summaries = Mapping[tuple[str, str, int], Mapping[str, Any]]
+"""By case, run and seed: the summaries of the runs that are done."""
+Verdict = Literal["reproduced", "not reproduced", "not testable at this scale", "one seed only", "not measured"]
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A number over seeds, in points or as a correlation: each value, mean, standard deviation, and Student's 95 % interval."""
+
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Over seeds."""
+        return statistics.mean(self.values)
+
+    @property
+    def deviation(self) -> float | None:
+        """None for a single seed."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """None for a single seed."""
+        if self.deviation is None:
+            return None
+        from scipy import stats
+
+        half = stats.t.ppf((1 + CONFIDENCE) / 2, len(self.values) - 1) * self.deviation / math.sqrt(len(self.values))
+        return self.mean - float(half), self.mean + float(half)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one case shows of a claim.
+
+    Attributes:
+        spread: what the claim is about, over seeds; None where no seed has all its runs.
+        lacks: why it could not show it there, or "".
+        notes: what belongs beside it.
+    """
+
+    spread: Spread | None
+    lacks: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A claim, what every case shows of it, and what follows."""
+
+    says: str
+    published: str
+    kind: str
+    found: dict[str, Found]
+    verdict: Verdict
+    aim: str = ""
+    reached: bool | None = None
+
+
+def findings(study: Study, done: Summaries) -> list[Finding]:
+    """Every claim of a study against the summaries of its runs."""
+    return [_finding(claim, study, done) for claim in study.claims]
+
+
+def spread_of(study: Study, done: Summaries, case: str, run: str, measure: str) -> Spread | None:
+    """A run's measure in percent, over the seeds that are done."""
+    values = [measure_of(done, case, run, seed, measure) for seed in study.seeds]
+    known = tuple(100 * value for value in values if value is not None)
+    return Spread(known) if known else None
+
+
+def measure_of(done: Summaries, case: str, run: str, seed: int, measure: str) -> float | None:
+    """What a run that is done came to, as a fraction; None where it is not, or was not measured so."""
+    summary = done.get((case, run, seed))
+    value = None if summary is None else summary["eval"].get("after", {}).get(measure)
+    return None if value is None else float(value)
+
+
+def _finding(claim: Claim, study: Study, done: Summaries) -> Finding:
+    found = {}
+    for case in study.cases:
+        if not set(claim.runs) <= set(study.runs_of(case)):
+            continue
+        spread, notes = _look(claim, study, done, case)
+        lacks = "; ".join(filter(None, (_lack(need, study, done, case) for need in claim.needs)))
+        found[case] = Found(spread, lacks, tuple(notes))
+    tested = [one.spread for one in found.values() if one.spread is not None and not one.lacks]
+    verdict: Verdict = "not measured"
+    if tested:
+        verdict = _verdict(claim.aim, tested)
+    elif any(one.lacks for one in found.values()):
+        verdict = "not testable at this scale"
+    reached = _reached(claim.aim, tested) if tested else None
+    return Finding(claim.says, claim.published, claim.kind, found, verdict, _aim_text(claim.aim), reached)
+
+
+def _look(claim: Claim, study: Study, done: Summaries, case: str) -> tuple[Spread | None, list[str]]:
+    match claim:
+        case Coupled():
+            return _coupling(claim, study, done, case)
+        case Gap():
+            return _gap(claim, study, done, case)
+        case _:
+            return _better(claim, study, done, case)
+
+
+def _verdict(aim: Aim, tested: Sequence[Spread]) -> Verdict:
+    """Reproduced: above 0 by more than chance in at least one case, and in none below it by more than chance.
+
+    Where no more is hoped for than that it does no harm, the latter is enough.
+    """
+    intervals = [one.interval for one in tested if one.interval is not None]
+    if not intervals:
+        return "one seed only"
+    above, below = any(low > 0 for low, _ in intervals), any(high < 0 for _, high in intervals)
+    return "reproduced" if (above or aim == Aim(harmless=True)) and not below else "not reproduced"
+
+
+def _reached(aim: Aim, tested: Sequence[Spread]) -> bool | None:
+    means = [one.mean for one in tested]
+    known = [one.interval for one in tested if one.interval is not None]
+    unharmed = all(high >= 0 for _, high in known) if known else None
+    asked = [
+        None if aim.once is None else max(means) >= aim.once,
+        None if aim.everywhere is None else min(means) >= aim.everywhere,
+        unharmed if aim.harmless else None,
+    ]
+    said = [one for one in asked if one is not None]
+    return all(said) if said else None
+
+
+def _aim_text(aim: Aim) -> str:
+    parts = [
+        "" if aim.once is None else f"≥ {aim.once:+g} once",
+        "" if aim.everywhere is None else f"≥ {aim.everywhere:+g} everywhere",
+        "nowhere significantly below 0" if aim.harmless else "",
+    ]
+    return ", ".join(filter(None, parts))
+
+
+def _lack(need: Need, study: Study, done: Summaries, case: str) -> str:
+    spread = spread_of(study, done, case, need.run, need.measure)
+    if spread is None or 100 * need.at_least <= spread.mean <= 100 * need.at_most:
+        return ""
+    bound = f"at least {100 * need.at_least:g}" if spread.mean < 100 * need.at_least else f"at most {100 * need.at_most:g}"
+    return f"{need.measure} of {need.run} is {spread.mean:.1f}, and would have to be {bound}"
+
+
+# --- gains -------------------------------------------------------------------------------------------------------
+
+
+def _better(claim: Gain | Choice, study: Study, done: Summaries, case: str) -> tuple[Spread | None, list[str]]:
+    gains = {run: _differences(study, done, case, run, claim.over, claim.measure) for run in claim.tried}
+    picked = _favoured(claim, study, done, case) if isinstance(claim, Choice) else _best_elsewhere(study, gains)
+    seeds = [seed for seed in study.seeds if seed in picked and all(seed in gain for gain in gains.values())]
+    if not seeds:
+        return None, []
+    spread, notes = Spread(tuple(gains[picked[seed]][seed] for seed in seeds)), []
+    if len(gains) > 1:
+        notes.append("seed by seed: " + ", ".join(picked[seed] for seed in seeds))
+    if claim.share_of:
+        whole = _differences(study, done, case, claim.share_of, claim.over, claim.measure)
+        both = [seed for seed in seeds if seed in whole]
+        if both and (mean := statistics.mean(whole[seed] for seed in both)) > 0:
+            share = statistics.mean(gains[picked[seed]][seed] for seed in both) / mean
+            notes.append(f"{100 * share:.0f} % of what {claim.share_of} gains")
+    return spread, notes
+
+
+def _differences(study: Study, done: Summaries, case: str, run: str, over: str, measure: str) -> dict[int, float]:
+    """Points by which a run is above another one, for each seed that has both."""
+    found = {}
+    for seed in study.seeds:
+        one, other = (measure_of(done, case, name, seed, measure) for name in (run, over))
+        if one is not None and other is not None:
+            found[seed] = 100 * (one - other)
+    return found
+
+
+def _best_elsewhere(study: Study, gains: Mapping[str, Mapping[int, float]]) -> dict[int, str]:
+    """For each seed the run that gained most with the others; of several runs a single seed cannot choose."""
+    seeds = [seed for seed in study.seeds if all(seed in gain for gain in gains.values())]
+    if len(gains) > 1 and len(seeds) == 1:
+        return {}
+    return {seed: max(gains, key=lambda run: sum(gains[run][other] for other in seeds if other != seed)) for seed in seeds}
+
+
+def _favoured(claim: Choice, study: Study, done: Summaries, case: str) -> dict[int, str]:
+    """For each seed the run whose reward moves most with true perception where it was asked."""
+    found = {}
+    for seed in study.seeds:
+        moves = surrogates(done.get((case, claim.asked, seed)))
+        known = {reward: moves[reward] for reward in claim.of if reward in moves}
+        if known:
+            found[seed] = claim.of[max(known, key=lambda reward: known[reward])]
+    return found
+
+
+def surrogates(summary: Mapping[str, Any] | None) -> dict[str, float]:
+    """How each reward of a run's RL stage moves with true perception within groups."""
+    for coupling in (summary or {}).get("coupling", {}).values():
+        names, truth = coupling["rewards"], coupling["roles"]["perception"]
+        if truth is not None:
+            row = coupling["matrix"][names.index(truth)]
+            return {name: value for name, value in zip(names, row, strict=True) if value is not None and name != truth}
+    return {}
+
+
+# --- couplings and gaps ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Coupling:
+    """The outcome's correlations within groups, in one RL stage, and what independence would give."""
+
+    reasoning: float
+    perception: float
+    null_reasoning: float | None = None
+    null_perception: float | None = None
+
+
+def coupling_of(summary: Mapping[str, Any] | None, stage: str) -> Coupling | None:
+    """None where the run is not done, or one of the three rewards is not there or never varied."""
+    null = (summary or {}).get("coupling", {}).get(stage, {}).get("null")
+    if not null:
+        return None
+    reasoning, perception = null["within"]["reasoning"], null["within"]["perception"]
+    if reasoning["observed"] is None or perception["observed"] is None:
+        return None
+    return Coupling(reasoning["observed"], perception["observed"], reasoning["independent"], perception["independent"])
+
+
+def _coupling(claim: Coupled, study: Study, done: Summaries, case: str) -> tuple[Spread | None, list[str]]:
+    found = [coupling_of(done.get((case, claim.run, seed)), claim.stage) for seed in study.seeds]
+    known = [one for one in found if one is not None]
+    if not known:
+        return None, []
+    gaps = Spread(tuple(one.reasoning - one.perception for one in known))
+    return gaps, [
+        f"with reasoning {_mean(known, 'reasoning')}, with perception {_mean(known, 'perception')}",
+        f"independence alone: {_mean(known, 'null_reasoning')} and {_mean(known, 'null_perception')}",
+    ]
+
+
+def _mean(found: Sequence[Coupling], name: str) -> str:
+    values = [value for one in found if (value := getattr(one, name)) is not None]
+    return f"{statistics.mean(values):+.2f}" if values else "–"
+
+
+def _gap(claim: Gap, study: Study, done: Summaries, case: str) -> tuple[Spread | None, list[str]]:
+    thinks, sees = (_differences(study, done, case, claim.of, claim.over, measure) for measure in ("a_r", "a_p"))
+    seeds = [seed for seed in study.seeds if seed in thinks and seed in sees]
+    if not seeds:
+        return None, []
+    means = (statistics.mean(gain[seed] for seed in seeds) for gain in (thinks, sees))
+    notes = ["a_r {:+.1f}, a_p {:+.1f}".format(*means)]
+    return Spread(tuple(thinks[seed] - sees[seed] for seed in seeds)), notes
+
+
+def as_json(found: Sequence[Finding]) -> list[dict[str, Any]]:
+    """Findings as JSON has them."""
+    return [asdict(one) | {"found": {case: _plain(what) for case, what in one.found.items()}} for one in found]
+
+
+def _plain(found: Found) -> dict[str, Any]:
+    spread = found.spread
+    numbers: dict[str, Any] = {"values": [], "mean": None, "sd": None, "interval": None}
+    if spread is not None:
+        numbers = {"values": spread.values, "mean": spread.mean, "sd": spread.deviation, "interval": spread.interval}
+    return {**numbers, "lacks": found.lacks, "notes": found.notes}

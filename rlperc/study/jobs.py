@@ -1,0 +1,169 @@
+"""A study's jobs: one training for each run, case and seed, each with a recipe and a folder of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from rlperc.errors import RecipeError, UserError, did_you_mean
+from rlperc.recipe.check import check_recipe
+from rlperc.recipe.load import dump_recipe, load_recipe, load_tiny
+from rlperc.recipe.schema import Recipe, Stage
+from rlperc.study.plan import Case, Run, Study
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training.
+
+    Attributes:
+        case: its name in the study.
+        run: likewise.
+        seed: of this training.
+        folder: of the run; its recipe and what it prints stand beside it.
+        needs: the job that leaves the model this one begins with.
+    """
+
+    case: str
+    run: str
+    seed: int
+    folder: Path
+    needs: Job | None
+
+    def __str__(self) -> str:
+        return f"{self.case} {self.run} {self.seed}"
+
+    @property
+    def file(self) -> Path:
+        """The recipe as it is trained."""
+        return self.folder.with_name(f"{self.folder.name}.yaml")
+
+    @property
+    def log(self) -> Path:
+        """What the training prints."""
+        return self.folder.with_name(f"{self.folder.name}.log")
+
+    def summary(self) -> dict[str, Any] | None:
+        """What the run left, if it is done."""
+        try:
+            found: dict[str, Any] = json.loads((self.folder / "summary.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return found if found.get("status") == "done" else None
+
+
+def jobs_of(study: Study, out: Path) -> list[Job]:
+    """All jobs, each after the one it needs, seed by seed: what an interruption leaves is whole seeds."""
+    return [job for seed in study.seeds for case in study.cases for job in _of_one(study, out, case, seed)]
+
+
+def _of_one(study: Study, out: Path, case: str, seed: int) -> Iterator[Job]:
+    made: dict[str, Job] = {}
+
+    def make(run: str) -> Job:
+        if run not in made:
+            earlier = study.runs[run].from_
+            needs = make(earlier) if earlier else None
+            made[run] = Job(case, run, seed, out / case / f"{run}-{seed}", needs)
+        return made[run]
+
+    for run in study.runs_of(case):
+        make(run)
+    yield from made.values()
+
+
+def plan(study: Study, jobs: Iterable[Job], tiny: bool = False) -> dict[Job, str]:
+    """The recipe of every job, as YAML; checked as far as it can be before anything has run.
+
+    Args:
+        study: whose jobs they are.
+        jobs: each after the one it needs.
+        tiny: two steps for each stage, on random tiny models, as `rlperc train --tiny` does.
+
+    Raises:
+        UserError: one of them cannot be trained, or its folder holds another one's run.
+    """
+    planned: dict[Job, str] = {}
+    checked: set[tuple[str, str]] = set()
+    for job in jobs:
+        with _told_where(job):
+            recipe = _recipe(study, job, tiny)
+            if (job.case, job.run) not in checked:
+                check_recipe(recipe)
+                checked.add((job.case, job.run))
+        # What a run began with belongs to it: where that is trained anew, so is this.
+        origin = f"# begins with {_digest(planned[job.needs])}\n" if job.needs else ""
+        planned[job] = origin + dump_recipe(_begins_with(recipe, job.needs))
+        _compare(job, planned[job])
+    return planned
+
+
+def _recipe(study: Study, job: Job, tiny: bool) -> Recipe:
+    run, case = study.runs[job.run], study.cases[job.case]
+    file, overrides = case.recipes[run.recipe], [_worded(text, case, job) for text in (*case.set_, *run.set_)]
+    # As JSON, which YAML reads as what it was: a folder's name may hold ` #` or `: `.
+    own = f"seed={job.seed}", f"name={json.dumps(f'{job.case}-{job.run}')}", f"output={json.dumps(str(job.folder))}"
+    recipe = load_tiny(file, *overrides, *own)[0] if tiny else load_recipe(file, *overrides, *own)
+    stages = [_stage(recipe, name, run, job) for name in run.stages]
+    evaluate = recipe.evaluate
+    if evaluate is None:
+        raise RecipeError(f"the study's recipe {file}", "it measures nothing", "evaluate: {data: …}")
+    after = [name for name in evaluate.after if name in run.stages]
+    # What a run begins with was measured at the end of the run that left it.
+    evaluate = evaluate.model_copy(update={"after": after, "first": False})
+    return recipe.model_copy(update={"stages": stages, "evaluate": evaluate})
+
+
+def _worded(override: str, case: Case, job: Job) -> str:
+    try:
+        return Template(override).substitute(case.words)
+    except (KeyError, ValueError):
+        asked = f"'{override}' in the study's run '{job.run}'"
+        known = ", ".join(case.words) or "none"
+        why = f"the case '{job.case}' has no such word; it has {known}"
+        raise RecipeError(asked, why, "words: {perception: perception_cells} in the case, and $perception in the run") from None
+
+
+def _stage(recipe: Recipe, name: str, run: Run, job: Job) -> Stage:
+    stages = {stage.name: stage for stage in recipe.stages}
+    if name not in stages:
+        asked = f"the stage '{name}' of the study's run '{job.run}'"
+        raise RecipeError(asked, f"the recipe '{run.recipe}' of '{job.case}' has none of that name", did_you_mean(name, stages))
+    return stages[name]
+
+
+@contextmanager
+def _told_where(job: Job) -> Iterator[None]:
+    """What is wrong with a recipe is said with the case and the run."""
+    try:
+        yield
+    except UserError as error:
+        raise type(error)(f"{job.case}, {job.run}: {error.asked}", error.why, error.instead) from None
+
+
+def _digest(recipe: str) -> str:
+    return hashlib.sha256(recipe.encode()).hexdigest()[:16]
+
+
+def _begins_with(recipe: Recipe, earlier: Job | None) -> Recipe:
+    """The recipe with an earlier job's model in the place of its own."""
+    if earlier is None:
+        return recipe
+    source = {"name": str(earlier.folder / "model"), "tiny": None, "revision": None}
+    stages = [stage.model_copy(update={"model": stage.model.model_copy(update=source)}) for stage in recipe.stages]
+    return recipe.model_copy(update={"stages": stages})
+
+
+def _compare(job: Job, planned: str) -> None:
+    if job.folder.exists() and (not job.file.exists() or job.file.read_text(encoding="utf-8") != planned):
+        raise RecipeError(
+            f"the study's folder {job.folder.parent.parent}",
+            f"{job.folder} holds a run of another recipe than the study's {job} is now",
+            f"--out another/folder, or remove {job.folder} and what began with it",
+        )
