@@ -146,3 +146,41 @@ def test_a_single_wording_changes_nothing() -> None:
     assert [(i.image.tobytes(), i.response()) for i in make(5)] == [
         (i.image.tobytes(), i.response()) for i in make(5, wordings=1)
     ]
+
+
+def test_a_teacher_that_slips_goes_on_with_what_it_said() -> None:
+    additions = Counter()
+    for item in make(500, turns=3, slip={5: 4, 8: 9}, slip_probability=0.4):
+        left = "0"
+        for step in item.think.split():
+            added, said = step.split("=")
+            before, digit = added.split("+")
+            assert before == left
+            additions[(int(before) + int(digit)) % 10, int(said)] += 1
+            left = said
+        assert item.concluded == left
+        assert item.stated == item.perception
+        assert item.answer == solve(item.task, item.perception)
+    slipped = {results: count for results, count in additions.items() if results[0] != results[1]}
+    assert set(slipped) == {(5, 4), (8, 9)}
+    for result, said in slipped:
+        assert 0.33 < slipped[result, said] / (slipped[result, said] + additions[result, result]) < 0.47
+
+
+def test_without_slips_items_are_what_they_were() -> None:
+    plain, slipping = make(20, turns=3), make(20, turns=3, slip={}, slip_probability=0.9)
+    assert [(i.image.tobytes(), i.response()) for i in plain] == [(i.image.tobytes(), i.response()) for i in slipping]
+
+
+@pytest.mark.parametrize(
+    ("knobs", "instead"),
+    [
+        ({"slip": {5: 4}}, "turns: 3"),
+        ({"turns": 3, "slip": {5: 10}}, "pairs of these"),
+        ({"turns": 3, "slip": {5: 4}, "slip_probability": 2}, "0 to 1"),
+    ],
+)
+def test_slips_that_cannot_be(knobs: dict, instead: str) -> None:
+    with pytest.raises(RecipeError) as error:
+        make(1, **knobs)
+    assert instead in error.value.instead

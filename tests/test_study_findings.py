@@ -189,6 +189,11 @@ def test_where_it_is_not_testable_it_speaks_neither_for_nor_against() -> None:
     assert (finding.verdict, finding.reached) == ("not reproduced", False)
 
 
+def test_what_a_claim_needs_has_to_be_measured() -> None:
+    finding = one(NEEDS, measured(plain={"a": ZERO}, fixed=UP))
+    assert (found_in(finding).spread, found_in(finding).lacks, finding.verdict) == (None, "", "not measured")
+
+
 def test_several_needs_are_all_said() -> None:
     needs = [{"run": "plain", "measure": "a_r", "at_least": 0.5}, {"run": "fixed", "measure": "a", "at_most": 0.05}]
     done = measured(plain={"a": ZERO, "a_r": ZERO}, fixed=UP)
@@ -217,6 +222,29 @@ def test_aims_are_held_against_the_means_of_all_cases(aim: dict[str, Any], reach
     done = measured("one", plain=ZERO, fixed=UP) | measured("two", plain=[50] * 3, fixed=[49, 50, 51])
     finding = one(GAIN | {"aim": aim}, done, cases="one two")
     assert (finding.reached, finding.aim) == (reached, text)
+
+
+@pytest.mark.parametrize(
+    ("aim", "reached"),
+    [
+        ({"once": 10.9}, True),
+        ({"once": 11.1}, None),
+        ({"everywhere": 10.9}, None),
+        ({"everywhere": 11.1}, False),
+        ({"harmless": True}, None),
+        ({"once": 11.1, "everywhere": 11.1}, False),
+        ({"once": 10.9, "everywhere": 10.9}, None),
+    ],
+)
+def test_a_case_that_is_not_measured_yet_may_still_decide(aim: dict[str, Any], reached: bool | None) -> None:
+    """The mean of one is 11; two has not run."""
+    finding = one(GAIN | {"aim": aim}, measured("one", plain=ZERO, fixed=UP), cases="one two")
+    assert finding.reached is reached
+
+
+def test_one_seed_does_not_tell_whether_there_is_harm() -> None:
+    done = measured("one", plain=ZERO, fixed=UP) | measured("two", plain=[50], fixed=[40])
+    assert one(GAIN | {"aim": {"harmless": True}}, done, cases="one two").reached is None
 
 
 # -5 -+ 9.94 is below 0 by chance, -11 -+ 2.48 by more.

@@ -95,8 +95,11 @@ def _finding(claim: Claim, study: Study, done: Summaries) -> Finding:
     for case in study.cases:
         if not set(claim.runs) <= set(study.runs_of(case)):
             continue
+        needed = [(need, spread_of(study, done, case, need.run, need.measure)) for need in claim.needs]
+        lacks = "; ".join(filter(None, (_lack(need, spread) for need, spread in needed)))
         spread, notes = _look(claim, study, done, case)
-        lacks = "; ".join(filter(None, (_lack(need, study, done, case) for need in claim.needs)))
+        if not lacks and any(spread is None for _, spread in needed):
+            spread, notes = None, []
         found[case] = Found(spread, lacks, tuple(notes))
     tested = [one.spread for one in found.values() if one.spread is not None and not one.lacks]
     verdict: Verdict = "not measured"
@@ -104,7 +107,8 @@ def _finding(claim: Claim, study: Study, done: Summaries) -> Finding:
         verdict = _verdict(claim.aim, tested)
     elif any(one.lacks for one in found.values()):
         verdict = "not testable at this scale"
-    reached = _reached(claim.aim, tested) if tested else None
+    whole = all(one.spread is not None or one.lacks for one in found.values())
+    reached = _reached(claim.aim, tested, whole) if tested else None
     return Finding(claim.says, claim.published, claim.kind, found, verdict, _aim_text(claim.aim), reached)
 
 
@@ -130,17 +134,20 @@ def _verdict(aim: Aim, tested: Sequence[Spread]) -> Verdict:
     return "reproduced" if (above or aim == Aim(harmless=True)) and not below else "not reproduced"
 
 
-def _reached(aim: Aim, tested: Sequence[Spread]) -> bool | None:
+def _reached(aim: Aim, tested: Sequence[Spread], whole: bool) -> bool | None:
+    """Whether all that is hoped for is there; None where cases that are not measured yet, or more seeds, will tell."""
     means = [one.mean for one in tested]
     known = [one.interval for one in tested if one.interval is not None]
-    unharmed = all(high >= 0 for _, high in known) if known else None
-    asked = [
-        None if aim.once is None else max(means) >= aim.once,
-        None if aim.everywhere is None else min(means) >= aim.everywhere,
-        unharmed if aim.harmless else None,
-    ]
-    said = [one for one in asked if one is not None]
-    return all(said) if said else None
+    asked: list[bool | None] = []
+    if aim.once is not None:
+        asked.append(max(means) >= aim.once or (False if whole else None))
+    if aim.everywhere is not None:
+        asked.append(min(means) >= aim.everywhere and (True if whole else None))
+    if aim.harmless:
+        asked.append(all(high >= 0 for _, high in known) and (True if whole and len(known) == len(tested) else None))
+    if False in asked:
+        return False
+    return None if None in asked or not asked else True
 
 
 def _aim_text(aim: Aim) -> str:
@@ -152,8 +159,7 @@ def _aim_text(aim: Aim) -> str:
     return ", ".join(filter(None, parts))
 
 
-def _lack(need: Need, study: Study, done: Summaries, case: str) -> str:
-    spread = spread_of(study, done, case, need.run, need.measure)
+def _lack(need: Need, spread: Spread | None) -> str:
     if spread is None or 100 * need.at_least <= spread.mean <= 100 * need.at_most:
         return ""
     bound = f"at least {100 * need.at_least:g}" if spread.mean < 100 * need.at_least else f"at most {100 * need.at_most:g}"

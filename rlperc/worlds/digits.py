@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from rlperc.errors import RecipeError
 from rlperc.words.structure import canonical
 from rlperc.worlds import SPLITS, About, Item, Split, knobs
 
@@ -56,6 +57,8 @@ def items(
     wordings: int = 1,
     misread: Mapping[int | str, int] | None = None,
     misread_probability: float = 0.0,
+    slip: Mapping[int | str, int] | None = None,
+    slip_probability: float = 0.0,
 ) -> Iterator[Item]:
     """Yield `count` grids with a question each.
 
@@ -73,8 +76,16 @@ def items(
             foreseeable either, and of that much of the loss comes.
         misread: digits the teacher of `response` misreads, `{6: 8, 7: 1}`; p* and the answer stay true.
         misread_probability: chance that the teacher misreads such a digit, drawn for each cell.
+        slip: results of an addition of `turns` that the teacher gets wrong, `{5: 4}`, and goes on with: what `misread` is to
+            seeing, this is to thinking.
+        slip_probability: chance of such a slip, drawn for each addition.
     """
     confused = _checked(grid, noise, balanced, turns, wordings, misread, misread_probability)
+    slips = _slips(turns, slip, slip_probability)
+
+    def said_for(result: int) -> int:
+        return slips[result] if result in slips and random.random() < slip_probability else result
+
     images, labels = _split(split)
     random = np.random.default_rng([seed, SPLITS.index(split)])
     had: Counter[tuple[str, str]] = Counter()
@@ -87,7 +98,7 @@ def items(
         stated = [
             [confused.get(digit, digit) if wrong[r][c] else digit for c, digit in enumerate(row)] for r, row in enumerate(truth)
         ]
-        think, said = _work_out(task, stated)
+        think, said = _work_out(task, stated, said_for)
         yield Item(
             image=_draw(random, images[chosen], noise),
             question=_question(task),
@@ -118,6 +129,15 @@ def _checked(grid: Any, noise: Any, balanced: Any, turns: Any, wordings: Any, mi
     knobs.whole("wordings", wordings, 1, len(WORDS))
     knobs.number("misread_probability", probability, 0, 1)
     return knobs.confusion("misread", misread, range(10))
+
+
+def _slips(turns: int, slip: Any, probability: Any) -> dict[int, int]:
+    """Refuse what cannot be; return which result is said for which."""
+    knobs.number("slip_probability", probability, 0, 1)
+    slips = knobs.confusion("slip", slip, range(10))
+    if slips and not turns:
+        raise RecipeError(f"slip: {slip}", "only the additions of `turns` slip", "turns: 3")
+    return slips
 
 
 def solve(task: dict[str, Any], perception: Any) -> str | None:
@@ -166,8 +186,12 @@ def _question(task: Mapping[str, Any]) -> str:
             return f"How many digits are above {task['threshold']}?"
 
 
-def _work_out(task: Mapping[str, Any], grid: Digits) -> Solved:
-    """The reasoning, written out step by step, and the answer."""
+def _right(result: int) -> int:
+    return result
+
+
+def _work_out(task: Mapping[str, Any], grid: Digits, said_for: Callable[[int], int] = _right) -> Solved:
+    """The reasoning, written out step by step, and the answer; in turns, each result is what `said_for` makes of it."""
     cells = [digit for row in grid for digit in row]
     match task["kind"]:
         case "line_sum":
@@ -177,7 +201,7 @@ def _work_out(task: Mapping[str, Any], grid: Digits) -> Solved:
         case "maximum":
             return _largest(cells)
         case "turns":
-            return _go_round(cells, task["turns"])
+            return _go_round(cells, task["turns"], said_for)
         case "larger_line":
             return _compare(_lines(task, grid))
         case _:
@@ -204,14 +228,15 @@ def _largest(digits: list[int]) -> Solved:
     return "\n".join(steps) or str(best), str(best)
 
 
-def _go_round(digits: list[int], turns: int) -> Solved:
+def _go_round(digits: list[int], turns: int, said_for: Callable[[int], int]) -> Solved:
     """A line for each time over."""
     left, lines = 0, []
     for _ in range(turns):
         steps = []
         for digit in digits:
-            steps.append(f"{left}+{digit}={(left + digit) % 10}")
-            left = (left + digit) % 10
+            result = said_for((left + digit) % 10)
+            steps.append(f"{left}+{digit}={result}")
+            left = result
         lines.append(" ".join(steps))
     return "\n".join(lines), str(left)
 
