@@ -100,6 +100,18 @@ def test_overrides_and_words_reach_the_recipe_and_the_runs_own_win_over_the_case
     assert (twin.get("learning_rate"), twin["max_steps"], twin["weight_decay"]) == (None, 5, 0.5)
 
 
+def test_a_choice_is_between_rewards_that_the_run_it_asks_has(tmp_path: Path) -> None:
+    def asking(reward: str) -> dict[str, Any]:
+        return {"says": "s", "kind": "choice", "of": {reward: "reason"}, "asked": "reason", "over": "reason"}
+
+    rl = ("cases.one.recipes.rl", "rl.yaml"), ("runs.reason", {"recipe": "rl", "stages": ["reason"]})
+    assert planned(tmp_path, *rl, ("claims", [asking("perception_cells")]))
+    with pytest.raises(RecipeError) as error:
+        planned(tmp_path, *rl, ("claims", [asking("perception_cell")]))
+    assert error.value.asked == "one, reason: a claim's choice of 'perception_cell'"
+    assert "did you mean 'perception_cells'" in error.value.instead
+
+
 def test_a_run_begins_with_the_model_of_the_run_it_is_from(tmp_path: Path) -> None:
     found = planned(
         tmp_path,

@@ -14,8 +14,9 @@ from typing import Any
 from rlperc.errors import RecipeError, UserError, did_you_mean
 from rlperc.recipe.check import check_recipe
 from rlperc.recipe.load import dump_recipe, load_recipe, load_tiny
+from rlperc.recipe.names import reward_name
 from rlperc.recipe.schema import Recipe, Stage
-from rlperc.study.plan import Case, Run, Study
+from rlperc.study.plan import Case, Choice, Run, Study
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ def plan(study: Study, jobs: Iterable[Job], tiny: bool = False) -> dict[Job, str
             recipe = _recipe(study, job, tiny)
             if (job.case, job.run) not in checked:
                 check_recipe(recipe)
+                _has_rewards(study, job, recipe)
                 checked.add((job.case, job.run))
         # What a run began with belongs to it: where that is trained anew, so is this.
         origin = f"# begins with {_digest(planned[job.needs])}\n" if job.needs else ""
@@ -136,6 +138,15 @@ def _stage(recipe: Recipe, name: str, run: Run, job: Job) -> Stage:
         asked = f"the stage '{name}' of the study's run '{job.run}'"
         raise RecipeError(asked, f"the recipe '{run.recipe}' of '{job.case}' has none of that name", did_you_mean(name, stages))
     return stages[name]
+
+
+def _has_rewards(study: Study, job: Job, recipe: Recipe) -> None:
+    """Refuse a run that claims ask for rewards it does not have."""
+    there = {reward_name(use.use) for stage in recipe.stages for use in stage.rewards}
+    asked = (reward for claim in study.claims if isinstance(claim, Choice) and claim.asked == job.run for reward in claim.of)
+    for reward in asked:
+        if reward not in there:
+            raise RecipeError(f"a claim's choice of '{reward}'", "the run has no such reward", did_you_mean(reward, there))
 
 
 @contextmanager
