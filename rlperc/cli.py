@@ -107,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     add_worlds(commands)
     add_study(commands)
 
-    commands.add_parser("recipes", help="the recipes that ship with rlperc").set_defaults(run=_recipes)
+    commands.add_parser("recipes", help="the recipes and studies that ship with rlperc").set_defaults(run=_recipes)
 
     report = commands.add_parser("report", help="write a run's report.html again and show its tables")
     report.add_argument("folder", type=Path, help="a run's folder, such as runs/quickstart")
@@ -173,10 +173,11 @@ def _check(options: argparse.Namespace) -> int:
 
 def _recipes(options: argparse.Namespace) -> int:
     from rlperc.recipe.load import recipes
+    from rlperc.study.plan import studies
 
-    for name, file in recipes().items():
-        first = file.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
-        print(f"recipes/{name}.yaml  {first}")
+    shipped = {f"recipes/{name}.yaml": file for name, file in recipes().items()}
+    for shown, file in (shipped | {f"recipes/reproduce/{file.name}": file for file in studies()}).items():
+        print(f"{shown}  {file.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}")
     return DONE
 
 

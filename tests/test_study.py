@@ -50,6 +50,13 @@ def test_a_shipped_study_can_be_planned_and_its_recipes_read_back_as_themselves(
     assert not (tmp_path / "out").exists()
 
 
+def test_what_ships_is_listed_with_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipes"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines if "/reproduce/" in line] == [f"recipes/reproduce/{file.name}" for file in SHIPPED]
+    assert all(len(line.split("  ")[1]) > 20 for line in lines)
+
+
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
 def test_every_run_of_a_shipped_study_is_looked_at(file: Path) -> None:
     study = load_study(file)

@@ -230,6 +230,11 @@ class Study(Part):
             raise ValueError(f"{where}: there is no run '{run}'; {did_you_mean(run, self.runs)}")
 
 
+def studies() -> list[Path]:
+    """The studies that ship with rlperc."""
+    return sorted(bundled("recipes").glob("reproduce/*.yaml"))
+
+
 def find_study(path: Path) -> Path:
     """The file, or the one of that path that ships with rlperc. Raises RecipeError."""
     shipped = bundled("recipes")
@@ -237,7 +242,7 @@ def find_study(path: Path) -> Path:
         return path.resolve()
     if (inside := shipped / path.relative_to("recipes") if path.is_relative_to("recipes") else shipped / path).is_file():
         return inside
-    known = ", ".join(f"recipes/{file.relative_to(shipped)}" for file in sorted(shipped.glob("reproduce/*.yaml")))
+    known = ", ".join(f"recipes/reproduce/{file.name}" for file in studies())
     raise RecipeError(f"the study {path}", "there is no such file", f"a YAML file; shipped: {known}")
 
 
