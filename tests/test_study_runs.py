@@ -24,7 +24,8 @@ ARM = {"recipe": "sft", "stages": ["warm"]}
 STUDY = changed(
     ("seeds", [0]),
     ("runs.base.set", ["stages.see.train.learning_rate=1e-2"]),
-    ("runs.plain.set", ["stages.warm.train.learning_rate=0"]),  # so that its weights say what it began with
+    # So that its weights say what it began with; and it saves.
+    ("runs.plain.set", [f"stages.warm.train.{key}" for key in ("learning_rate=0", "save_strategy=steps", "save_steps=1")]),
 )
 FAILING = changed(
     (
@@ -139,6 +140,13 @@ def test_the_same_command_finishes_it(finished: Did) -> None:
     assert [line.partition(" (")[0] for line in said if "begins" in line] == ["one base 0: begins", "one plain 0: begins"]
     assert "ONE SEED ONLY: Warming gains (published –)" in said
     assert said[-1] == str(finished.out / "report.html")
+
+
+def test_of_a_run_that_is_done_no_checkpoint_is_kept(finished: Did) -> None:
+    recipe = yaml.safe_load((finished.out / "one" / "plain-0" / "recipe.yaml").read_text())
+    assert recipe["stages"][0]["train"]["save_steps"] == 1
+    assert (finished.out / "one" / "plain-0" / "stages" / "warm").is_dir()
+    assert not list(finished.out.rglob("checkpoint-*"))
 
 
 def test_a_run_begins_with_the_weights_of_the_run_it_is_from(finished: Did) -> None:

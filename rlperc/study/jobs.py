@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from rlperc.errors import RecipeError, UserError, did_you_mean
 from rlperc.recipe.check import check_recipe
 from rlperc.recipe.load import dump_recipe, load_recipe, load_tiny
 from rlperc.recipe.names import reward_name
+from rlperc.recipe.progress import checkpoint_name
 from rlperc.recipe.schema import Recipe, Stage
 from rlperc.study.plan import Case, Choice, Run, Study
 
@@ -57,6 +59,11 @@ class Job:
         except (OSError, ValueError):
             return None
         return found if found.get("status") == "done" else None
+
+    def tidy(self) -> None:
+        """Take away a done run's checkpoints: nothing goes on from them, and those of many large models fill a disk."""
+        for checkpoint in self.folder.glob(f"stages/*/{checkpoint_name('*')}"):
+            shutil.rmtree(checkpoint)
 
 
 def jobs_of(study: Study, out: Path) -> list[Job]:

@@ -62,8 +62,13 @@ def do_jobs(planned: Mapping[Job, str], at_once: int, launcher: Sequence[str], s
             for job in [job for job, process in running.items() if process.poll() is not None]:
                 code = running.pop(job).returncode
                 found = job.summary()
-                (failed.append if found is None else done.add)(job)
-                say(f"{job}: {_failure(job, code, logs[job]) if found is None else _success(found)}")
+                if found is None:
+                    failed.append(job)
+                    say(f"{job}: {_failure(job, code, logs[job])}")
+                else:
+                    done.add(job)
+                    job.tidy()
+                    say(f"{job}: {_success(found)}")
     if told:
         raise Ended(128 + told[0])
     return failed
