@@ -142,16 +142,6 @@ def test_a_step_is_worded_in_as_many_ways_and_says_the_same() -> None:
         make(1, wordings=17)
 
 
-def test_chatter_is_words_before_each_step() -> None:
-    for item in make(20, turns=3, wordings=16, chatter=9):
-        lines = [line.split() for line in item.think.split("\n")]
-        steps = digits._work_out(json.loads(item.task), read_grid(item.perception))[0]
-        assert "\n".join(" ".join(words[9::10]) for words in lines) == steps
-        assert {word for words in lines for k, word in enumerate(words) if k % 10 != 9} <= set(digits.WORDS)
-    with pytest.raises(RecipeError, match="chatter: 0"):
-        make(1, chatter=0)
-
-
 def test_a_single_wording_changes_nothing() -> None:
     assert [(i.image.tobytes(), i.response()) for i in make(5)] == [
         (i.image.tobytes(), i.response()) for i in make(5, wordings=1)

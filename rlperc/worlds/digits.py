@@ -21,7 +21,6 @@ from rlperc.worlds import SPLITS, About, Item, Split, knobs
 
 CELL_PIXELS = 16
 MAX_GRID = 4
-MAX_CHATTER = 32
 DRAWN = 16
 """Grids of which a balanced world takes one."""
 # Fixed for good: which image belongs to which split must not depend on any seed a user sets.
@@ -56,7 +55,6 @@ def items(
     balanced: bool = False,
     turns: int = 0,
     wordings: int = 1,
-    chatter: int = 1,
     misread: Mapping[int | str, int] | None = None,
     misread_probability: float = 0.0,
     slip: Mapping[int | str, int] | None = None,
@@ -76,14 +74,13 @@ def items(
             over, modulo 10; at most 99, and prime to 10: with other numbers some answers would never come.
         wordings: in how many ways the reasoning may word a step, 1 to 16, drawn for each: what a language model wrote is no more
             foreseeable either, and of that much of the loss comes.
-        chatter: words before each step, 1 to 32, where there are several wordings: the more, the smaller the perception's share.
         misread: digits the teacher of `response` misreads, `{6: 8, 7: 1}`; p* and the answer stay true.
         misread_probability: chance that the teacher misreads such a digit, drawn for each cell.
         slip: results of an addition of `turns` that the teacher gets wrong, `{5: 4}`, and goes on with: what `misread` is to
             seeing, this is to thinking.
         slip_probability: chance of such a slip, drawn for each addition.
     """
-    confused = _checked(grid, noise, balanced, turns, wordings, chatter, misread, misread_probability)
+    confused = _checked(grid, noise, balanced, turns, wordings, misread, misread_probability)
     slips = _slips(turns, slip, slip_probability)
 
     def said_for(result: int) -> int:
@@ -108,7 +105,7 @@ def items(
             answer=_work_out(task, truth)[1],
             perception=canonical(truth),
             stated=canonical(stated),
-            think=think if wordings == 1 else _worded(random, think, wordings, chatter),
+            think=think if wordings == 1 else _worded(random, think, wordings),
             concluded=said,
             task=canonical(task),
         )
@@ -123,16 +120,13 @@ def _rarest(had: Counter[tuple[str, str]], task: Mapping[str, Any], grids: list[
     return chosen
 
 
-def _checked(
-    grid: Any, noise: Any, balanced: Any, turns: Any, wordings: Any, chatter: Any, misread: Any, probability: Any
-) -> dict[int, int]:
+def _checked(grid: Any, noise: Any, balanced: Any, turns: Any, wordings: Any, misread: Any, probability: Any) -> dict[int, int]:
     """Refuse knobs that cannot be; return which digit is read as which."""
     knobs.whole("grid", grid, 1, MAX_GRID)
     knobs.number("noise", noise, 0, 1)
     knobs.choice("balanced", balanced, (True, False))
     knobs.choice("turns", turns, (0, *(n for n in range(1, 100) if n % 2 and n % 5)))
     knobs.whole("wordings", wordings, 1, len(WORDS))
-    knobs.whole("chatter", chatter, 1, MAX_CHATTER)
     knobs.number("misread_probability", probability, 0, 1)
     return knobs.confusion("misread", misread, range(10))
 
@@ -247,14 +241,10 @@ def _go_round(digits: list[int], turns: int, said_for: Callable[[int], int]) -> 
     return "\n".join(lines), str(left)
 
 
-def _worded(random: np.random.Generator, think: str, wordings: int, chatter: int) -> str:
-    """The reasoning with so many words before each step."""
-
-    def word() -> str:
-        return WORDS[random.integers(wordings)]
-
+def _worded(random: np.random.Generator, think: str, wordings: int) -> str:
+    """The reasoning with a word before each step."""
     return "\n".join(
-        " ".join(" ".join([*(word() for _ in range(chatter)), step]) for step in line.split(" ")) for line in think.split("\n")
+        " ".join(f"{WORDS[random.integers(wordings)]} {step}" for step in line.split(" ")) for line in think.split("\n")
     )
 
 
