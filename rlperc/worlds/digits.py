@@ -82,13 +82,13 @@ def items(
     """
     confused = _checked(grid, noise, balanced, turns, wordings, misread, misread_probability)
     slips = _slips(turns, slip, slip_probability)
+    images, labels = _split(split)
+    random = np.random.default_rng([seed, SPLITS.index(split)])
+    had: Counter[tuple[str, str]] = Counter()
 
     def said_for(result: int) -> int:
         return slips[result] if result in slips and random.random() < slip_probability else result
 
-    images, labels = _split(split)
-    random = np.random.default_rng([seed, SPLITS.index(split)])
-    had: Counter[tuple[str, str]] = Counter()
     for _ in range(count):
         drawn = random.integers(len(labels), size=(DRAWN if balanced else 1, grid, grid))
         task = _ask(random, grid, turns)
@@ -186,11 +186,7 @@ def _question(task: Mapping[str, Any]) -> str:
             return f"How many digits are above {task['threshold']}?"
 
 
-def _right(result: int) -> int:
-    return result
-
-
-def _work_out(task: Mapping[str, Any], grid: Digits, said_for: Callable[[int], int] = _right) -> Solved:
+def _work_out(task: Mapping[str, Any], grid: Digits, said_for: Callable[[int], int] = int) -> Solved:
     """The reasoning, written out step by step, and the answer; in turns, each result is what `said_for` makes of it."""
     cells = [digit for row in grid for digit in row]
     match task["kind"]:
