@@ -6,7 +6,7 @@ import base64
 from collections import defaultdict
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from rlperc.recipe.folder import RunFolder
 from rlperc.report.numbers import MODELS, change_table, coupling_table, faults_table, legend, rewards_table, table
@@ -14,11 +14,15 @@ from rlperc.report.plots import Point, curve_plot, lines_plot
 from rlperc.score.offline import null_text
 
 
+def template(name: str) -> Template:
+    """A page's template. What it is given is escaped: model output is untrusted text."""
+    return Environment(loader=PackageLoader("rlperc.report"), autoescape=True, undefined=StrictUndefined).get_template(name)
+
+
 def write_page(folder: RunFolder) -> None:
-    """Write `report.html` from the run's folder. Model output is escaped: it is untrusted text."""
+    """Write `report.html` from the run's folder."""
     summary = folder.read_summary()
-    environment = Environment(loader=PackageLoader("rlperc.report"), autoescape=True, undefined=StrictUndefined)
-    page = environment.get_template("page.html").render(
+    page = template("page.html").render(
         summary=summary,
         models=MODELS,
         table=table(summary),

@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from rlperc.recipe.environment import environment
 from rlperc.recipe.folder import RunFolder
 from rlperc.report.numbers import MEASURES
+from rlperc.report.page import template
 from rlperc.report.plots import Point, lines_plot
 from rlperc.study.findings import Finding, Found, Spread, Summaries, as_json, findings, spread_of
 from rlperc.study.jobs import Job
@@ -44,8 +43,7 @@ def write_study(study: Study, file: Path, out: Path, jobs: Sequence[Job], at_onc
     folder = RunFolder(out)
     plain = {"done": len(done), "planned": len(jobs), "seeds": study.seeds, "seconds": seconds, "claims": as_json(found)}
     folder.write_json(out / "study.json", plain | {"runs": tables})
-    environment_ = Environment(loader=PackageLoader("rlperc.report"), autoescape=True, undefined=StrictUndefined)
-    page = environment_.get_template("study.html").render(
+    page = template("study.html").render(
         name=file.stem,
         about=study.about,
         done=len(done),
