@@ -21,7 +21,7 @@ from rlperc.cli_worlds import add_worlds
 from rlperc.errors import FolderError, JobError, RewardError, UserError
 from rlperc.watch.job import speaks, to_launcher
 
-DONE, FAULT, USERS_FAULT, INTERRUPTED = 0, 1, 2, 130
+DONE, FAULT, USERS_FAULT, INTERRUPTED, UNREAD = 0, 1, 2, 130, 141
 _RECIPE, _OVERRIDES = "a YAML file, or the name of one that ships with rlperc", "as in stages.reason.train.max_steps=20"
 
 
@@ -40,7 +40,7 @@ def entry() -> NoReturn:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0 done, 2 the input was wrong, 130 interrupted."""
+    """Run a command and return its exit code: 0 done, 2 the input was wrong, 130 interrupted, 141 nobody reads its output."""
     options = _options(arguments)
     run: Callable[[argparse.Namespace], int] = options.run
     try:
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return USERS_FAULT
     except BrokenPipeError:  # `| head` has read enough; what is left in the buffer goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
+        return UNREAD
     except KeyboardInterrupt:
         if first_process():
             print("rlperc: interrupted", file=sys.stderr)

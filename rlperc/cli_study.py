@@ -35,6 +35,7 @@ def add_study(commands: Any) -> None:
 
 def run_study(options: argparse.Namespace) -> int:
     """Do a study, or go on with it. Raises UserError."""
+    from rlperc.recipe.folder import RunFolder
     from rlperc.study.jobs import jobs_of, plan
     from rlperc.study.launch import Ended, do_jobs
     from rlperc.study.page import lines_of, write_study
@@ -50,12 +51,15 @@ def run_study(options: argparse.Namespace) -> int:
         print(f"{options.study}: {len(jobs)} runs, nothing wrong")
         return 0
     failed, code = [], 0
+    folder = RunFolder(out)
+    folder.hold()
     try:
         failed = do_jobs(planned, options.jobs, launcher, partial(print, flush=True))
         code = 1 if failed else 0
     except Ended as ended:
         code = ended.code
-    found = write_study(study, file, out, jobs, options.jobs, _command(options))
+    finally:  # also where nobody reads on what is said, or a disk is full
+        found = write_study(study, file, folder, jobs, options.jobs, _command(options))
     for line in lines_of(found):
         print(line)
     print(out / "report.html")

@@ -122,9 +122,10 @@ FAULTS: dict[str, tuple[list[Change], str, str, str]] = {
     "a word it lacks": (
         [("runs.plain.set", ["seed=$rat"])],
         "'seed=$rat' in the study's run 'plain'",
-        "the case 'one' has no such word; it has rate",
+        "the case 'one' has no word 'rat'; it has rate",
         "words: {",
     ),
+    "a price": ([("runs.plain.set", ["name=$5"])], "'name=$5' in the study's run 'plain'", "here none follows", "$$"),
     "a stage it lacks": (
         [("runs.plain.stages", ["wram"])],
         "the stage 'wram' of the study's run 'plain'",

@@ -15,6 +15,7 @@ import pytest
 from studies import changed, descendants, processes, until, write
 
 from rlperc.errors import FolderError
+from rlperc.recipe.folder import RunFolder
 from rlperc.study.jobs import Job, jobs_of, plan
 from rlperc.study.launch import do_jobs
 from rlperc.study.plan import load_study
@@ -179,3 +180,32 @@ def test_a_signal_ends_all_of_it_and_the_same_command_goes_on(number: signal.Sig
     assert again.returncode == 0, again.stderr
     assert "2 of 4 runs are there already" in again.stdout
     assert "4 of 4 runs" in (out / "report.html").read_text()
+
+
+def test_where_nobody_reads_on_what_is_said_the_page_is_written(bench: Bench) -> None:
+    """As in `rlperc study … | head -1`; the trainings end with it."""
+    file, out = write(bench.folder, changed(ONE_SEED)), bench.folder / "out"
+    waits = "if 'plain' in sys.argv[4]: time.sleep(60)"
+    command = [sys.executable, "-m", "rlperc", "study", str(file), "--out", str(out), "--launch", " ".join(bench.launcher(waits))]
+    study = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert study.stdout is not None
+    assert study.stdout.readline() == "one base 0: begins (1 wait)\n"
+    study.stdout.close()
+    assert study.wait(timeout=30) == 128 + signal.SIGPIPE
+    assert not bench.running()
+    assert "of 2 runs" in (out / "report.html").read_text()
+
+
+def test_only_one_study_is_made_in_a_folder(bench: Bench) -> None:
+    file, out = write(bench.folder, changed(ONE_SEED)), bench.folder / "out"
+    command = [sys.executable, "-m", "rlperc", "study", str(file), "--out", str(out)]
+    first = RunFolder(out)
+    first.hold()
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert refused.returncode == 2
+    assert f"the output folder {out}" in refused.stderr
+    assert "another process is training there" in refused.stderr
+    assert not (out / "report.html").exists()
+    first.release()
+    done = subprocess.run([*command, "--launch", " ".join(bench.launcher(""))], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr

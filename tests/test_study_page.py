@@ -11,6 +11,7 @@ import pytest
 from studies import RECIPE, STUDY, changed, leave, measured, moves, outcomes, summary, write
 
 from rlperc.cli import main
+from rlperc.recipe.folder import RunFolder
 from rlperc.study.jobs import jobs_of, plan
 from rlperc.study.page import lines_of, write_study
 from rlperc.study.plan import load_study, narrow
@@ -74,7 +75,7 @@ class Page:
         self.write()
 
     def write(self) -> None:
-        self.found = write_study(self.study, self.file, self.out, self.jobs, 2, "rlperc study study.yaml --jobs 2")
+        self.found = write_study(self.study, self.file, RunFolder(self.out), self.jobs, 2, "rlperc study study.yaml --jobs 2")
         self.text = (self.out / "report.html").read_text(encoding="utf-8")
         self.json = json.loads((self.out / "study.json").read_text(encoding="utf-8"), parse_constant=no_constant)
 

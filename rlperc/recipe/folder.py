@@ -88,13 +88,26 @@ class RunFolder:
             if self.path.is_dir() and any(one.suffix not in (".part", ".lock") for one in self.path.iterdir()):
                 self._lock()
                 self._make_room(move_aside, resume)
+        except OSError as error:
+            raise self._unusable(error) from None
+        self.hold()
+
+    def hold(self) -> None:
+        """Make the folder, and keep others away until `release`, or until this process ends however it may.
+
+        Raises:
+            RecipeError: another process is at it, or it cannot be made.
+        """
+        try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock()
         except OSError as error:
-            raise RecipeError(f"the output folder {self.path}", str(error), "output=another/folder") from None
+            raise self._unusable(error) from None
+
+    def _unusable(self, error: OSError) -> RecipeError:
+        return RecipeError(f"the output folder {self.path}", str(error), "another folder")
 
     def _lock(self) -> None:
-        """Keep others away until `release`, or until this process ends however it may."""
         self.release()
         self._held = (self.path / "run.lock").open("w")
         try:
@@ -103,7 +116,7 @@ class RunFolder:
             raise RecipeError(
                 f"the output folder {self.path}",
                 "another process is training there",
-                "that one's end first, or output=another/folder",
+                "that one's end first, or another folder",
             ) from None
         except OSError as error:
             if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):  # some file systems have no locks

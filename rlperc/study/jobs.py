@@ -130,13 +130,14 @@ def _recipe(study: Study, job: Job, tiny: bool) -> Recipe:
 
 
 def _worded(override: str, case: Case, job: Job) -> str:
+    asked = f"'{override}' in the study's run '{job.run}'"
     try:
         return Template(override).substitute(case.words)
-    except (KeyError, ValueError):
-        asked = f"'{override}' in the study's run '{job.run}'"
-        known = ", ".join(case.words) or "none"
-        why = f"the case '{job.case}' has no such word; it has {known}"
+    except KeyError as error:
+        why = f"the case '{job.case}' has no word {error}; it has {', '.join(case.words) or 'none'}"
         raise RecipeError(asked, why, "words: {perception: perception_cells} in the case, and $perception in the run") from None
+    except ValueError:
+        raise RecipeError(asked, "a $ begins one of the case's words, and here none follows", "$$ for the sign itself") from None
 
 
 def _stage(recipe: Recipe, name: str, run: Run, job: Job) -> Stage:

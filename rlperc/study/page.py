@@ -22,13 +22,13 @@ from rlperc.study.plots import bars, choices, couplings, curve
 TABLED: tuple[Measure, ...] = ("a", "a_p", "a_p_partial", "a_r", "a_o")
 
 
-def write_study(study: Study, file: Path, out: Path, jobs: Sequence[Job], at_once: int, command: str) -> list[Finding]:
+def write_study(study: Study, file: Path, folder: RunFolder, jobs: Sequence[Job], at_once: int, command: str) -> list[Finding]:
     """Write `study.json` and `report.html` into the study's folder.
 
     Args:
         study: as its file says it.
         file: that one.
-        out: the study's folder.
+        folder: the study's.
         jobs: all of its jobs, done or not.
         at_once: how many ran together.
         command: what makes it again.
@@ -40,9 +40,8 @@ def write_study(study: Study, file: Path, out: Path, jobs: Sequence[Job], at_onc
             done[job.case, job.run, job.seed] = summary
     found, tables = findings(study, done), _tables(study, done)
     seconds = sum(summary["seconds"] for summary in done.values())
-    folder = RunFolder(out)
     plain = {"done": len(done), "planned": len(jobs), "seeds": study.seeds, "seconds": seconds, "claims": as_json(found)}
-    folder.write_json(out / "study.json", plain | {"runs": tables})
+    folder.write_json(folder.path / "study.json", plain | {"runs": tables})
     page = template("study.html").render(
         name=file.stem,
         about=study.about,
@@ -61,7 +60,7 @@ def write_study(study: Study, file: Path, out: Path, jobs: Sequence[Job], at_onc
         versions="\n".join(f"{name} {version}" for name, version, _ in environment()),
         **_plots(study, done, jobs),
     )
-    folder.write(out / "report.html", page)
+    folder.write(folder.report, page)
     return found
 
 
@@ -93,15 +92,15 @@ def _plots(study: Study, done: Summaries, jobs: Sequence[Job]) -> dict[str, Any]
         "choices": {c: choices(study, done, c, chosen) for c, there in present.items() if chosen.asked in there}
         if chosen
         else {},
-        "weights": {case: lines_plot(found, "λ") for case in study.cases if (found := _weights(jobs, case))},
+        "weights": {case: lines_plot(found, "λ") for case in study.cases if (found := _weights(done, jobs, case))},
     }
 
 
-def _weights(jobs: Sequence[Job], case: str) -> dict[str, list[Point]]:
+def _weights(done: Summaries, jobs: Sequence[Job], case: str) -> dict[str, list[Point]]:
     """λ over the steps of every run that chose one: means over seeds."""
     found: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for job in jobs:
-        if job.case == case and job.summary() is not None:
+        if job.case == case and (case, job.run, job.seed) in done:
             for entry in RunFolder(job.folder).read_metrics("train"):
                 if "reweight/lambda" in entry:
                     found[job.run][entry["step"]].append(entry["reweight/lambda"])
