@@ -110,6 +110,13 @@ FAULTS: dict[str, tuple[list[Change], str, str, str]] = {
     "whom a choice asks": ([("claims.0", CLAIMS["choice"] | {"asked": "plan"})], "study.yaml", f"claims.0: {NO_RUN}", ""),
     "a coupling's run": ([("claims.0", CLAIMS["coupling"] | {"run": "plan"})], "study.yaml", f"claims.0: {NO_RUN}", ""),
     "a gap's run": ([("claims.0", CLAIMS["gap"] | {"over": "plan"})], "study.yaml", f"claims.0: {NO_RUN}", ""),
+    "a case's run": ([("cases.one.stages", {"plan": ["see"]})], "study.yaml", f"cases.one.stages: {NO_RUN}", ""),
+    "a case's stage": (
+        [("cases.one.stages", {"plain": ["wram"]})],
+        "the stage 'wram' of the study's run 'plain'",
+        "none",
+        "'warm'",
+    ),
     "a need's run": ([("claims.0.needs", [{"run": "plan", "measure": "a"}])], "study.yaml", f"claims.0: {NO_RUN}", ""),
     "a bar's run": ([("bars.Both", ["plan"])], "study.yaml", f"bars.Both: {NO_RUN}", ""),
     "a curve's run": ([("curves.0.runs", {"base": 1, "plan": 2})], "study.yaml", f"curves.0: {NO_RUN}", ""),

@@ -85,6 +85,14 @@ def test_a_run_has_the_stages_it_names_in_its_order_and_measures_only_those(tmp_
     assert {recipe["evaluate"]["first"] for recipe in found.values()} == {False}
 
 
+def test_a_case_can_have_other_stages_of_its_own(tmp_path: Path) -> None:
+    two = {"recipes": {"sft": "small.yaml"}, "stages": {"base": ["warm", "see"]}}
+    found = planned(tmp_path, ("cases.two", two), ("seeds", [0]))
+    names = {job: [one["name"] for one in recipe["stages"]] for job, recipe in found.items()}
+    assert names == {"one base 0": ["see"], "one plain 0": ["warm"], "two base 0": ["warm", "see"], "two plain 0": ["warm"]}
+    assert found["two base 0"]["evaluate"]["after"] == ["see", "warm"]
+
+
 def test_overrides_and_words_reach_the_recipe_and_the_runs_own_win_over_the_cases(tmp_path: Path) -> None:
     case = {"recipes": {"sft": "small.yaml"}, "words": {"rate": "1e-4", "stage": "warm"}}
     found = planned(

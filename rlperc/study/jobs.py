@@ -119,11 +119,12 @@ def _recipe(study: Study, job: Job, tiny: bool) -> Recipe:
     # As JSON, which YAML reads as what it was: a folder's name may hold ` #` or `: `.
     own = f"seed={job.seed}", f"name={json.dumps(f'{job.case}-{job.run}')}", f"output={json.dumps(str(job.folder))}"
     recipe = load_tiny(file, *overrides, *own)[0] if tiny else load_recipe(file, *overrides, *own)
-    stages = [_stage(recipe, name, run, job) for name in run.stages]
+    names = case.stages.get(job.run, run.stages)
+    stages = [_stage(recipe, name, run, job) for name in names]
     evaluate = recipe.evaluate
     if evaluate is None:
         raise RecipeError(f"the study's recipe {file}", "it measures nothing", "evaluate: {data: …}")
-    after = [name for name in evaluate.after if name in run.stages]
+    after = [name for name in evaluate.after if name in names]
     # What a run begins with was measured at the end of the run that left it.
     evaluate = evaluate.model_copy(update={"after": after, "first": False})
     return recipe.model_copy(update={"stages": stages, "evaluate": evaluate})

@@ -23,6 +23,7 @@ def differ(items: list[Any]) -> list[Any]:
     return items
 
 
+Stages = Annotated[list[Name], Field(min_length=1), AfterValidator(differ)]
 Measure = Literal["a", "a_p", "a_p_partial", "a_r", "a_o"]
 
 
@@ -35,13 +36,15 @@ class Case(Part):
     """What `$word` in a run's overrides stands for here."""
     set_: list[str] = Field(default_factory=list, alias="set")
     """Overrides for every run, before the run's own."""
+    stages: dict[Name, Stages] = Field(default_factory=dict)
+    """Runs that have other stages here than they say."""
 
 
 class Run(Part):
     """One training, made with every seed in every case that has its recipe."""
 
     recipe: Name
-    stages: Annotated[list[Name], Field(min_length=1), AfterValidator(differ)]
+    stages: Stages
     """Of that recipe's."""
     from_: Name | None = Field(None, alias="from")
     """The run whose model it begins with. Default: the recipe's own."""
@@ -223,6 +226,9 @@ class Study(Part):
         for place, curve in enumerate(self.curves):
             for run in curve.runs:
                 self._known(run, f"curves.{place}")
+        for name, case in self.cases.items():
+            for run in case.stages:
+                self._known(run, f"cases.{name}.stages")
         return self
 
     def _known(self, run: str, where: str) -> None:
