@@ -125,6 +125,24 @@ def test_what_cannot_be_is_refused(written: dict, why: str) -> None:
         TypeAdapter(Reweight).validate_python(written)
 
 
+@pytest.mark.parametrize(
+    ("written", "asked", "instead"),
+    [
+        ("{mode: dynamc}", "'stages.warm.reweight.mode: dynamc'", "did you mean 'dynamic'?"),
+        ("{perception: 0.5}", "'stages.warm.reweight'", "stages.warm.reweight.mode: …"),
+        (
+            "{mode: dynamic, perception: 0.5}",
+            "the key 'perception' in 'stages.warm.reweight'",
+            "one of: every, floor, high, low, mode, rule, smoothing",
+        ),
+    ],
+)
+def test_what_is_misspelled_is_said_in_the_recipes_words(written: str, asked: str, instead: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(QUICKSTART, f"stages.warm.reweight={written}")
+    assert (caught.value.asked, caught.value.instead) == (asked, instead)
+
+
 def test_only_supervised_stages_are_reweighted() -> None:
     with pytest.raises(RecipeError, match="this one is grpo"):
         load_recipe(QUICKSTART, "stages.reason.reweight={mode: fixed}")

@@ -12,12 +12,15 @@ from pydantic import BaseModel, ValidationError
 from rlperc.errors import RecipeError, did_you_mean
 from rlperc.recipe.credit import MODES
 from rlperc.recipe.names import item_name
+from rlperc.recipe.reweight import Dynamic, Fixed
 from rlperc.recipe.schema import Recipe
 from rlperc.words.response import Tags
 
+KINDS: dict[str, type[BaseModel]] = {**MODES, "fixed": Fixed, "dynamic": Dynamic}
+
 
 def explain(
-    error: ValidationError, raw: Any, file: Path, schema: type[BaseModel] = Recipe, kinds: Mapping[str, type[BaseModel]] = MODES
+    error: ValidationError, raw: Any, file: Path, schema: type[BaseModel] = Recipe, kinds: Mapping[str, type[BaseModel]] = KINDS
 ) -> RecipeError:
     """The first fault, with the key that the user wrote and what may stand there.
 
@@ -38,11 +41,22 @@ def explain(
         )
     if first["type"] == "missing":
         return RecipeError(whole, f"'{where}' is missing", f"{where}: …")
+    if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        return _no_such_kind(where, first["ctx"])
     given = first.get("input")
     shown = f"'{where}: {given}'" if isinstance(given, str | int | float | bool | None) else f"'{where}'"
     shown = shown if where else whole
     mended = "rlperc check RECIPE" if schema is Recipe else f"rlperc {schema.__name__.lower()} FILE --check"
     return RecipeError(shown, first["msg"].removeprefix("Value error, "), _expected(first, mended))
+
+
+def _no_such_kind(where: str, context: Mapping[str, str]) -> RecipeError:
+    """A part of several kinds, whose key that chooses one is missing or names none."""
+    key = ".".join([where, context["discriminator"].strip("'")])
+    if "tag" not in context:
+        return RecipeError(f"'{where}'", f"'{key}' is missing", f"{key}: …")
+    known = context["expected_tags"].replace("'", "").split(", ")
+    return RecipeError(f"'{key}: {context['tag']}'", "there is none of that name", did_you_mean(context["tag"], known))
 
 
 EXAMPLES = {
