@@ -249,6 +249,23 @@ def test_two_curves_over_the_same_number_are_both_drawn(tmp_path: Path) -> None:
     assert sum(page.part(heading).count("<svg") for heading in {*page.headings()} if heading.startswith("Over")) == 2
 
 
+def test_a_case_shows_the_runs_it_has_and_curves_that_it_has_all_of(tmp_path: Path) -> None:
+    """Case two makes no `more`."""
+    two = {"recipes": {"sft": "small.yaml"}}
+    study = changed(
+        ("cases.one.recipes", {"sft": "small.yaml", "other": "small.yaml"}),
+        ("cases.two", two),
+        ("runs.more", ARM | {"recipe": "other"}),
+        ("bars", {"Arms": ["plain", "more"]}),
+        ("curves", [{"over": "steps", "runs": {"plain": 1, "more": 2}}]),
+    )
+    page = Page(tmp_path, study, {**measured(plain=[60], more=[61]), **measured("two", plain=[60])})
+    one, other = page.part("Arms").split("<figcaption>one", 1)
+    assert "more" in one
+    assert "more" not in other
+    assert page.part("Over steps").count("<svg") == 1
+
+
 def test_recipes_of_the_same_name_in_two_folders_are_both_shown(tmp_path: Path) -> None:
     for folder, size in (("one", 24), ("two", 48)):
         (tmp_path / folder).mkdir()

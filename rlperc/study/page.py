@@ -84,7 +84,7 @@ def _plots(study: Study, done: Summaries, jobs: Sequence[Job]) -> dict[str, Any]
                 (case, curve(study, done, case, one))
                 for one in study.curves
                 for case, there in present.items()
-                if one.over == over and there & set(one.runs)
+                if one.over == over and there & set(one.runs) and set(one.runs) <= set(study.runs_of(case))
             ]
             for over in dict.fromkeys(one.over for one in study.curves)
         },

@@ -14,7 +14,8 @@ SHOWN: tuple[Measure, ...] = ("a", "a_p", "a_r")
 
 
 def bars(study: Study, done: Summaries, case: str, runs: Sequence[str]) -> str:
-    """`a`, `a_p` and `a_r` of some runs side by side: means over seeds, with standard deviations."""
+    """`a`, `a_p` and `a_r` of those runs that the case has, side by side: means over seeds, with standard deviations."""
+    runs = [run for run in runs if run in study.runs_of(case)]
     figure, plot = axes("percent", width=max(4.0, 0.75 * len(runs) + 1.6))
     for offset, name in enumerate(SHOWN):
         found = [(place, spread) for place, run in enumerate(runs) if (spread := spread_of(study, done, case, run, name))]
