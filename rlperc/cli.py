@@ -173,7 +173,7 @@ def _check(options: argparse.Namespace) -> int:
 
 def _recipes(options: argparse.Namespace) -> int:
     from rlperc.recipe.load import recipes
-    from rlperc.study.plan import studies
+    from rlperc.study.files import studies
 
     shipped = {f"recipes/{name}.yaml": file for name, file in recipes().items()}
     for shown, file in (shipped | {f"recipes/reproduce/{file.name}": file for file in studies()}).items():

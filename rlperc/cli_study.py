@@ -36,10 +36,10 @@ def add_study(commands: Any) -> None:
 def run_study(options: argparse.Namespace) -> int:
     """Do a study, or go on with it. Raises UserError."""
     from rlperc.recipe.folder import RunFolder
+    from rlperc.study.files import find_study, load_study, narrow
     from rlperc.study.jobs import jobs_of, plan
     from rlperc.study.launch import Ended, do_jobs
     from rlperc.study.page import lines_of, write_study
-    from rlperc.study.plan import find_study, load_study, narrow
 
     launcher = _launcher(options)
     file = find_study(options.study)

@@ -13,8 +13,9 @@ from studies import CLAIMS, RECIPE, changed, write
 from rlperc.cli import main
 from rlperc.errors import RecipeError
 from rlperc.recipe.load import dump_recipe, load_recipe
+from rlperc.study.files import find_study, load_study, narrow
 from rlperc.study.jobs import Job, jobs_of, plan
-from rlperc.study.plan import Study, find_study, load_study, narrow
+from rlperc.study.plan import Study
 
 SHIPPED = sorted((ROOT / "recipes" / "reproduce").glob("*.yaml"))
 Change = tuple[str, Any]
@@ -110,6 +111,14 @@ FAULTS: dict[str, tuple[list[Change], str, str, str]] = {
     "whom a choice asks": ([("claims.0", CLAIMS["choice"] | {"asked": "plan"})], "study.yaml", f"claims.0: {NO_RUN}", ""),
     "a coupling's run": ([("claims.0", CLAIMS["coupling"] | {"run": "plan"})], "study.yaml", f"claims.0: {NO_RUN}", ""),
     "a gap's run": ([("claims.0", CLAIMS["gap"] | {"over": "plan"})], "study.yaml", f"claims.0: {NO_RUN}", ""),
+    "more seeds of no recipe": ([("more_seeds", {"stf": [2]})], "study.yaml", "more_seeds.stf: no case has a recipe of", ""),
+    "a seed of all, again": ([("more_seeds", {"sft": [2, 1]})], "study.yaml", "more_seeds.sft: all runs have seed 1 already", ""),
+    "no base of a seed": (
+        [("cases.one.recipes.rl", "small.yaml"), ("runs.plain.recipe", "rl"), ("more_seeds", {"rl": [2]})],
+        "study.yaml",
+        "more_seeds: 'plain' begins with 'base', which has no seed 2",
+        "",
+    ),
     "a case's run": ([("cases.one.stages", {"plan": ["see"]})], "study.yaml", f"cases.one.stages: {NO_RUN}", ""),
     "a case's stage": (
         [("cases.one.stages", {"plain": ["wram"]})],

@@ -78,6 +78,12 @@ def test_a_gain_is_the_difference_seed_by_seed() -> None:
     assert found_in(finding).notes == ()
 
 
+def test_seeds_that_only_some_runs_have_count_for_those() -> None:
+    study = study_of(GAIN, more_seeds={"sft": [3, 4]})
+    (finding,) = findings(study, measured(plain=[10, 20, 30, 40, 50], fixed=[20, 31, 42, 50, None]))
+    assert values(finding) == [10, 11, 12, 10]
+
+
 def test_the_measure_of_a_gain_can_be_another() -> None:
     done = measured(plain={"a": ZERO, "a_p": [1, 2, 3]}, fixed={"a": ZERO, "a_p": [5, 6, 7]})
     assert values(one(GAIN | {"measure": "a_p"}, done)) == [4, 4, 4]

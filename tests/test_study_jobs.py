@@ -11,8 +11,9 @@ from studies import changed, leave, recipes_of, summary, write
 
 from rlperc.errors import RecipeError
 from rlperc.recipe.load import dump_recipe, load_recipe
+from rlperc.study.files import load_study, narrow
 from rlperc.study.jobs import Job, jobs_of, plan
-from rlperc.study.plan import Study, load_study, narrow
+from rlperc.study.plan import Study
 
 Change = tuple[str, Any]
 RL = """\
@@ -67,6 +68,21 @@ def test_a_run_is_made_where_its_recipe_is(tmp_path: Path) -> None:
         ("seeds", [0]),
     )
     assert [str(job) for job in jobs_of(found, tmp_path)] == ["one base 0", "one plain 0", "two reason 0"]
+
+
+def test_a_recipes_runs_can_have_more_seeds(tmp_path: Path) -> None:
+    found = study(
+        tmp_path,
+        ("cases.one.recipes", {"sft": "small.yaml", "other": "small.yaml"}),
+        ("runs.last", {"recipe": "other", "from": "plain", "stages": ["warm"]}),
+        ("seeds", [3]),
+        ("more_seeds", {"sft": [8, 5]}),
+    )
+    wanted = ["base 3", "plain 3", "last 3", "base 8", "plain 8", "base 5", "plain 5"]
+    assert [str(job) for job in jobs_of(found, tmp_path)] == [f"one {job}" for job in wanted]
+    # Those that the command names are all there are.
+    assert {job.seed for job in jobs_of(narrow(found, [7], None), tmp_path)} == {7}
+    assert len(jobs_of(narrow(found, None, ["one"]), tmp_path)) == 7
 
 
 def test_seeds_and_cases_can_be_named(tmp_path: Path) -> None:

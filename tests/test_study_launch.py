@@ -16,9 +16,9 @@ from studies import changed, descendants, processes, until, write
 
 from rlperc.errors import FolderError
 from rlperc.recipe.folder import RunFolder
+from rlperc.study.files import load_study
 from rlperc.study.jobs import Job, jobs_of, plan
 from rlperc.study.launch import do_jobs
-from rlperc.study.plan import load_study
 
 # Told what `rlperc train` is told; leaves a summary, and a line of when it began and ended.
 TRAINER = """\

@@ -12,9 +12,9 @@ from studies import RECIPE, STUDY, changed, leave, measured, moves, outcomes, su
 
 from rlperc.cli import main
 from rlperc.recipe.folder import RunFolder
+from rlperc.study.files import load_study, narrow
 from rlperc.study.jobs import jobs_of, plan
 from rlperc.study.page import lines_of, write_study
-from rlperc.study.plan import load_study, narrow
 
 SCRIPT = "<script>alert('x')</script>"
 ARM = {"recipe": "sft", "from": "base", "stages": ["warm"]}

@@ -78,7 +78,7 @@ def findings(study: Study, done: Summaries) -> list[Finding]:
 
 def spread_of(study: Study, done: Summaries, case: str, run: str, measure: str) -> Spread | None:
     """A run's measure in percent, over the seeds that are done."""
-    values = [measure_of(done, case, run, seed, measure) for seed in study.seeds]
+    values = [measure_of(done, case, run, seed, measure) for seed in study.all_seeds]
     known = tuple(100 * value for value in values if value is not None)
     return Spread(known) if known else None
 
@@ -172,7 +172,7 @@ def _lack(need: Need, spread: Spread | None) -> str:
 def _better(claim: Gain | Choice, study: Study, done: Summaries, case: str) -> tuple[Spread | None, list[str]]:
     gains = {run: _differences(study, done, case, run, claim.over, claim.measure) for run in claim.tried}
     picked = _favoured(claim, study, done, case) if isinstance(claim, Choice) else _best_elsewhere(study, gains)
-    seeds = [seed for seed in study.seeds if seed in picked and all(seed in gain for gain in gains.values())]
+    seeds = [seed for seed in study.all_seeds if seed in picked and all(seed in gain for gain in gains.values())]
     if not seeds:
         return None, []
     spread, notes = Spread(tuple(gains[picked[seed]][seed] for seed in seeds)), []
@@ -190,7 +190,7 @@ def _better(claim: Gain | Choice, study: Study, done: Summaries, case: str) -> t
 def _differences(study: Study, done: Summaries, case: str, run: str, over: str, measure: str) -> dict[int, float]:
     """Points by which a run is above another one, for each seed that has both."""
     found = {}
-    for seed in study.seeds:
+    for seed in study.all_seeds:
         one, other = (measure_of(done, case, name, seed, measure) for name in (run, over))
         if one is not None and other is not None:
             found[seed] = 100 * (one - other)
@@ -199,7 +199,7 @@ def _differences(study: Study, done: Summaries, case: str, run: str, over: str, 
 
 def _best_elsewhere(study: Study, gains: Mapping[str, Mapping[int, float]]) -> dict[int, str]:
     """For each seed the run that gained most with the others; of several runs a single seed cannot choose."""
-    seeds = [seed for seed in study.seeds if all(seed in gain for gain in gains.values())]
+    seeds = [seed for seed in study.all_seeds if all(seed in gain for gain in gains.values())]
     if len(gains) > 1 and len(seeds) == 1:
         return {}
     return {seed: max(gains, key=lambda run: sum(gains[run][other] for other in seeds if other != seed)) for seed in seeds}
@@ -208,7 +208,7 @@ def _best_elsewhere(study: Study, gains: Mapping[str, Mapping[int, float]]) -> d
 def _favoured(claim: Choice, study: Study, done: Summaries, case: str) -> dict[int, str]:
     """For each seed the run whose reward moves most with true perception where it was asked."""
     found = {}
-    for seed in study.seeds:
+    for seed in study.all_seeds:
         moves = surrogates(done.get((case, claim.asked, seed)))
         known = {reward: moves[reward] for reward in claim.of if reward in moves}
         if known:
@@ -251,7 +251,7 @@ def coupling_of(summary: Mapping[str, Any] | None, stage: str) -> Coupling | Non
 
 
 def _coupling(claim: Coupled, study: Study, done: Summaries, case: str) -> tuple[Spread | None, list[str]]:
-    found = [coupling_of(done.get((case, claim.run, seed)), claim.stage) for seed in study.seeds]
+    found = [coupling_of(done.get((case, claim.run, seed)), claim.stage) for seed in study.all_seeds]
     known = [one for one in found if one is not None]
     if not known:
         return None, []
@@ -269,7 +269,7 @@ def _mean(found: Sequence[Coupling], name: str) -> str:
 
 def _gap(claim: Gap, study: Study, done: Summaries, case: str) -> tuple[Spread | None, list[str]]:
     thinks, sees = (_differences(study, done, case, claim.of, claim.over, measure) for measure in ("a_r", "a_p"))
-    seeds = [seed for seed in study.seeds if seed in thinks and seed in sees]
+    seeds = [seed for seed in study.all_seeds if seed in thinks and seed in sees]
     if not seeds:
         return None, []
     means = (statistics.mean(gain[seed] for seed in seeds) for gain in (thinks, sees))

@@ -68,7 +68,7 @@ class Job:
 
 def jobs_of(study: Study, out: Path) -> list[Job]:
     """All jobs, each after the one it needs, seed by seed: what an interruption leaves is whole seeds."""
-    return [job for seed in study.seeds for case in study.cases for job in _of_one(study, out, case, seed)]
+    return [job for seed in study.all_seeds for case in study.cases for job in _of_one(study, out, case, seed)]
 
 
 def _of_one(study: Study, out: Path, case: str, seed: int) -> Iterator[Job]:
@@ -82,7 +82,8 @@ def _of_one(study: Study, out: Path, case: str, seed: int) -> Iterator[Job]:
         return made[run]
 
     for run in study.runs_of(case):
-        make(run)
+        if seed in study.seeds_of(run):
+            make(run)
     yield from made.values()
 
 

@@ -40,14 +40,14 @@ def write_study(study: Study, file: Path, folder: RunFolder, jobs: Sequence[Job]
             done[job.case, job.run, job.seed] = summary
     found, tables = findings(study, done), _tables(study, done)
     seconds = sum(summary["seconds"] for summary in done.values())
-    plain = {"done": len(done), "planned": len(jobs), "seeds": study.seeds, "seconds": seconds, "claims": as_json(found)}
+    plain = {"done": len(done), "planned": len(jobs), "seeds": study.all_seeds, "seconds": seconds, "claims": as_json(found)}
     folder.write_json(folder.path / "study.json", plain | {"runs": tables})
     page = template("study.html").render(
         name=file.stem,
         about=study.about,
         done=len(done),
         planned=len(jobs),
-        seeds=study.seeds,
+        seeds=study.all_seeds,
         seconds=seconds,
         jobs=at_once,
         overview=_overview(found, list(study.cases)),
@@ -115,7 +115,7 @@ def _tables(study: Study, done: Summaries) -> dict[str, list[list[str]]]:
         lines = []
         for run in study.runs:
             found = [spread_of(study, done, case, run, name) for name in TABLED]
-            seconds = [done[case, run, seed]["seconds"] for seed in study.seeds if (case, run, seed) in done]
+            seconds = [done[case, run, seed]["seconds"] for seed in study.all_seeds if (case, run, seed) in done]
             if seconds:
                 cells = ["–" if one is None else _with_deviation(one) for one in found]
                 lines.append([run, *cells, str(len(seconds)), f"{statistics.mean(seconds):.0f}"])

@@ -5,14 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 
-from rlperc.errors import RecipeError, did_you_mean
-from rlperc.recipe.faults import explain
-from rlperc.recipe.load import read_yaml
+from rlperc.errors import did_you_mean
 from rlperc.recipe.part import Part
 from rlperc.recipe.schema import Name
-from rlperc.reward.plugins import bundled
 
 
 def differ(items: list[Any]) -> list[Any]:
@@ -23,6 +20,7 @@ def differ(items: list[Any]) -> list[Any]:
     return items
 
 
+Seeds = Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1), AfterValidator(differ)]
 Stages = Annotated[list[Name], Field(min_length=1), AfterValidator(differ)]
 Measure = Literal["a", "a_p", "a_p_partial", "a_r", "a_o"]
 
@@ -173,7 +171,9 @@ class Study(Part):
     """A study, as its file says it."""
 
     about: str
-    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1), AfterValidator(differ)]
+    seeds: Seeds
+    more_seeds: dict[Name, Seeds] = Field(default_factory=dict)
+    """Beside these, for the runs of a recipe that are cheap, or spread widely."""
     cases: dict[Name, Case] = Field(min_length=1)
     runs: dict[Name, Run] = Field(min_length=1)
     claims: list[Claim] = Field(default_factory=list)
@@ -185,12 +185,26 @@ class Study(Part):
         """The runs that are made in a case: those whose recipe it has."""
         return {name: run for name, run in self.runs.items() if run.recipe in self.cases[case].recipes}
 
+    @property
+    def all_seeds(self) -> list[int]:
+        """Those of any run, the ones that all runs have first."""
+        return list(dict.fromkeys([*self.seeds, *(seed for more in self.more_seeds.values() for seed in more)]))
+
+    def seeds_of(self, run: str) -> list[int]:
+        """The seeds that a run is made with."""
+        return [*self.seeds, *self.more_seeds.get(self.runs[run].recipe, [])]
+
     @model_validator(mode="after")
     def _has_its_recipes(self) -> Study:
         known = sorted({recipe for case in self.cases.values() for recipe in case.recipes})
         for name, run in self.runs.items():
             if run.recipe not in known:
                 raise ValueError(f"runs.{name}.recipe: no case has a recipe '{run.recipe}', only {', '.join(known)}")
+        for recipe, more in self.more_seeds.items():
+            if recipe not in known:
+                raise ValueError(f"more_seeds.{recipe}: no case has a recipe of that name, only {', '.join(known)}")
+            if doubles := set(self.seeds) & set(more):
+                raise ValueError(f"more_seeds.{recipe}: all runs have seed {min(doubles)} already")
         return self
 
     @model_validator(mode="after")
@@ -203,6 +217,9 @@ class Study(Part):
                     raise ValueError(f"runs.{name}.from: {' from '.join([*seen, run.from_])} never begins")
                 seen.append(run.from_)
                 run = self.runs[run.from_]
+            earlier = self.runs[name].from_
+            if earlier is not None and (missing := set(self.seeds_of(name)) - set(self.seeds_of(earlier))):
+                raise ValueError(f"more_seeds: '{name}' begins with '{earlier}', which has no seed {min(missing)}")
         for case in self.cases:
             for name, run in (made := self.runs_of(case)).items():
                 if run.from_ is not None and run.from_ not in made:
@@ -234,57 +251,3 @@ class Study(Part):
     def _known(self, run: str, where: str) -> None:
         if run not in self.runs:
             raise ValueError(f"{where}: there is no run '{run}'; {did_you_mean(run, self.runs)}")
-
-
-def studies() -> list[Path]:
-    """The studies that ship with rlperc."""
-    return sorted(bundled("recipes").glob("reproduce/*.yaml"))
-
-
-def find_study(path: Path) -> Path:
-    """The file, or the one of that path that ships with rlperc. Raises RecipeError."""
-    shipped = bundled("recipes")
-    if path.is_file():
-        return path.resolve()
-    if (inside := shipped / path.relative_to("recipes") if path.is_relative_to("recipes") else shipped / path).is_file():
-        return inside
-    known = ", ".join(f"recipes/reproduce/{file.name}" for file in studies())
-    raise RecipeError(f"the study {path}", "there is no such file", f"a YAML file; shipped: {known}")
-
-
-def load_study(file: Path) -> Study:
-    """Read a study. Raises RecipeError."""
-    raw: dict[str, Any] = read_yaml(file, f"the study {file}", "about:, seeds:, cases:, runs:, claims:")
-    try:
-        study = Study.model_validate(raw)
-    except ValidationError as error:
-        raise explain(error, raw, file, Study, KINDS) from None
-    cases = {}
-    for name, case in study.cases.items():
-        recipes = {recipe: _beside(file, name, one) for recipe, one in case.recipes.items()}
-        cases[name] = case.model_copy(update={"recipes": recipes})
-    return study.model_copy(update={"cases": cases})
-
-
-def _beside(file: Path, case: str, recipe: Path) -> Path:
-    found = (file.parent / recipe).resolve()
-    if not found.is_file():
-        raise RecipeError(
-            f"{recipe} in the study's case '{case}'", f"there is no {found}", "a recipe's file, counted from the study's"
-        )
-    return found
-
-
-def narrow(study: Study, seeds: list[int] | None, cases: list[str] | None) -> Study:
-    """The study with other seeds, or with some of its cases. Raises RecipeError where it has none of that name."""
-    for name in cases or ():
-        if name not in study.cases:
-            raise RecipeError(f"--only {name}", "the study has no case of that name", did_you_mean(name, study.cases))
-    if any(seed < 0 for seed in seeds or ()):
-        raise RecipeError(f"--seeds {min(seeds or [0])}", "a seed is at least 0", "--seeds 0 1 2")
-    if len(set(seeds or ())) < len(seeds or ()):
-        raise RecipeError(
-            f"--seeds {' '.join(map(str, seeds or ()))}", "one stands twice, and would count as two", "--seeds 0 1 2"
-        )
-    kept = {name: found for name, found in study.cases.items() if cases is None or name in cases}
-    return study.model_copy(update={"seeds": seeds or study.seeds, "cases": kept})

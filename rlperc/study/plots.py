@@ -54,7 +54,7 @@ def couplings(study: Study, done: Summaries, claim: Coupled) -> str:
     """The outcome's correlation with reasoning and with perception in every case, and what independence would give."""
     cases = [case for case in study.cases if claim.run in study.runs_of(case)]
     figure, plot = axes("correlation within groups", width=max(4.0, 1.6 * len(cases) + 1.6))
-    seen = [[coupling_of(done.get((case, claim.run, seed)), claim.stage) for seed in study.seeds] for case in cases]
+    seen = [[coupling_of(done.get((case, claim.run, seed)), claim.stage) for seed in study.all_seeds] for case in cases]
     known = {place: [one for one in of if one is not None] for place, of in enumerate(seen) if any(of)}
     for offset, (name, color) in enumerate((("reasoning", COLORS["a_r"]), ("perception", COLORS["a_p"]))):
         for place, found in known.items():
@@ -82,7 +82,7 @@ def choices(study: Study, done: Summaries, case: str, claim: Choice) -> str:
     plot.set_xlabel("correlation with true perception, before", fontsize=9)
     plot.axhline(0, color="black", lw=0.6)
     for color, (reward, run) in enumerate(claim.of.items()):
-        points = [point for seed in study.seeds if (point := _choice(done, case, claim, reward, run, seed))]
+        points = [point for seed in study.all_seeds if (point := _choice(done, case, claim, reward, run, seed))]
         plot.scatter([x for x, _ in points], [y for _, y in points], s=22, color=f"C{color}", label=reward)
     figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=8)
     return svg(figure)
