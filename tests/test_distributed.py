@@ -37,6 +37,14 @@ def test_zero3_takes_the_steps_of_ddp(runs: Path, stage: str) -> None:
     assert all(theirs)  # something was learned
 
 
+def test_nothing_is_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lock that a killed build leaves is waited for by all later runs."""
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "compiled"))
+    done = rlperc("train", str(QUICKSTART), *SHORT, "distributed=zero2", "evaluate=null", f"output={tmp_path / 'run'}")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert not (tmp_path / "compiled").exists()
+
+
 def test_the_whole_model_is_saved(runs: Path) -> None:
     model = AutoModelForImageTextToText.from_pretrained(runs / "zero3" / "model")
     other = AutoModelForImageTextToText.from_pretrained(runs / "ddp" / "model").state_dict()

@@ -220,6 +220,19 @@ def test_shared_memory_of_a_container(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "--shm-size" in str(preflight.preflight(load_recipe(QUICKSTART))[0])
 
 
+def test_a_lock_that_a_killed_build_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
+    lock = tmp_path / "py311_cu130" / "cpu_adam" / "lock"
+    lock.parent.mkdir(parents=True)
+    offloaded = load_recipe(QUICKSTART, "distributed=zero2_offload")
+    with lock.open("w"):
+        assert preflight.check_machine(offloaded) == []
+    assert any(f"rm {lock}" in one for one in preflight.check_machine(offloaded))
+    assert preflight.check_machine(load_recipe(QUICKSTART, "distributed=zero2")) == []  # which compiles nothing
+    lock.unlink()
+    assert preflight.check_machine(offloaded) == []
+
+
 def test_more_processes_than_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preflight, "gpu_memory", lambda: [80 * GIB] * 2)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,23 @@ def free_disk(place: Path) -> int | None:
     found = disk(place)
     taken = sum(file.stat().st_size for file in place.rglob("*") if file.is_file()) if place.is_dir() else 0
     return found.free + taken if found.total else None
+
+
+def left_locks() -> list[Path]:
+    """Locks of builds of torch's extensions that no process seen here holds open: whoever wants the same one waits for ever."""
+    folder = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or Path.home() / ".cache" / "torch_extensions")
+    locks = [lock.resolve() for lock in (*folder.glob("*/lock"), *folder.glob("*/*/lock"))]
+    held = _opened() if locks else set()
+    return [lock for lock in locks if str(lock) not in held]
+
+
+def _opened() -> set[str]:
+    """What processes have open, as far as this one may look."""
+    found = set()
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):  # closed meanwhile, or somebody else's
+            found.add(os.readlink(link))
+    return found
 
 
 def shared_memory(place: str) -> int | None:

@@ -10,7 +10,7 @@ from rlperc.errors import MachineError, MissingPackageError, UserError
 from rlperc.recipe.batches import launched
 from rlperc.recipe.distributed import deepspeed_config
 from rlperc.recipe.environment import check_versions
-from rlperc.recipe.machine import GIB, free_disk, gib, gpu_memory, processes_here, shared_memory
+from rlperc.recipe.machine import GIB, free_disk, gib, gpu_memory, left_locks, processes_here, shared_memory
 from rlperc.recipe.memory import checkpoint_size, estimate, stored_width
 from rlperc.recipe.schema import Recipe, Stage
 from rlperc.recipe.weights import Sizes, model_sizes
@@ -32,7 +32,7 @@ class Lack(NamedTuple):
 def preflight(recipe: Recipe) -> list[Lack]:
     """What this machine lacks, as far as it can be told before a model loads."""
     gpus, sizes = gpu_memory(), model_sizes(recipe.stages[0].model)
-    found = [*_versions(recipe), *_folder(recipe.output), *_gpus(gpus), *_shared(recipe, gpus)]
+    found = [*_versions(recipe), *_folder(recipe.output), *_gpus(gpus), *_shared(recipe, gpus), *_builds(recipe)]
     if sizes is not None:
         found += _disk(recipe, sizes)
         config = deepspeed_config(recipe)
@@ -92,6 +92,17 @@ def _shared(recipe: Recipe, gpus: list[int]) -> list[Lack]:
     why = f"{PLACE} has {gib(size)}, through which NCCL and data loaders talk, and they fail when it is full"
     instead = f"docker run --shm-size 16g; compose: shm_size; Kubernetes: an emptyDir of medium Memory on {PLACE}"
     return [Lack(MachineError("processes that share memory", why, instead))]
+
+
+def _builds(recipe: Recipe) -> list[Lack]:
+    """DeepSpeed compiles its optimizer for offloaded states when it is first used."""
+    config = deepspeed_config(recipe)
+    if config is None or "offload_optimizer" not in config["zero_optimization"]:
+        return []
+    why = (
+        "no process here holds it: a build that was killed seems to have left it, and the next one waits for it for ever"
+    )
+    return [Lack(MachineError(f"the lock {lock}", why, f"rm {lock}, where none is being made")) for lock in left_locks()]
 
 
 def _disk(recipe: Recipe, sizes: Sizes) -> list[Lack]:

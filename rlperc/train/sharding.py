@@ -23,12 +23,21 @@ def before_configs() -> None:
     """Give DeepSpeed what it wants of a launcher, where there is none: one process is a launch of one."""
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
+        _compile_nothing()
     if "RANK" not in os.environ:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         alone = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "LOCAL_WORLD_SIZE": 1, "MASTER_PORT": port}
         os.environ.update({"MASTER_ADDR": "127.0.0.1", **{name: str(value) for name, value in alone.items()}})
+
+
+def _compile_nothing() -> None:
+    # Without GPUs DeepSpeed compiles an operator for inference that no training calls: minutes, and where such a build was
+    # killed, its lock stays, at which every later run waits for ever.
+    from deepspeed import ops
+
+    ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
 def after_configs() -> None:
