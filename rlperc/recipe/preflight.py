@@ -99,9 +99,7 @@ def _builds(recipe: Recipe) -> list[Lack]:
     config = deepspeed_config(recipe)
     if config is None or "offload_optimizer" not in config["zero_optimization"]:
         return []
-    why = (
-        "no process here holds it: a build that was killed seems to have left it, and the next one waits for it for ever"
-    )
+    why = "no process here holds it: a build that was killed seems to have left it, and the next one waits for it for ever"
     return [Lack(MachineError(f"the lock {lock}", why, f"rm {lock}, where none is being made")) for lock in left_locks()]
 
 
