@@ -70,6 +70,26 @@ def test_a_run_is_made_where_its_recipe_is(tmp_path: Path) -> None:
     assert [str(job) for job in jobs_of(found, tmp_path)] == ["one base 0", "one plain 0", "two reason 0"]
 
 
+def test_no_stage_of_a_case_draws_another_ones_rows(tmp_path: Path) -> None:
+    (tmp_path / "rl.yaml").write_text(RL)
+    found = planned(
+        tmp_path,
+        ("cases.one.recipes", {"sft": "small.yaml", "other": "small.yaml", "rl": "rl.yaml"}),
+        ("runs.again", {"recipe": "other", "stages": ["see", "warm"]}),
+        ("runs.reason", {"recipe": "rl", "from": "plain", "stages": ["reason"]}),
+        ("runs.told", {"recipe": "rl", "stages": ["see"], "set": ["data.seed=5"]}),
+        ("seeds", [7]),
+    )
+    seeds = {run: {one["name"]: one["data"]["seed"] for one in recipe["stages"]} for run, recipe in found.items()}
+    assert seeds == {
+        "one base 7": {"see": 7000},
+        "one plain 7": {"warm": 7001},
+        "one again 7": {"see": 7000, "warm": 7001},  # the same rows as the other runs of that recipe
+        "one reason 7": {"reason": 7101},
+        "one told 7": {"see": 5},
+    }
+
+
 def test_a_recipes_runs_can_have_more_seeds(tmp_path: Path) -> None:
     found = study(
         tmp_path,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,7 +121,10 @@ def _recipe(study: Study, job: Job, tiny: bool) -> Recipe:
     own = f"seed={job.seed}", f"name={json.dumps(f'{job.case}-{job.run}')}", f"output={json.dumps(str(job.folder))}"
     recipe = load_tiny(file, *overrides, *own)[0] if tiny else load_recipe(file, *overrides, *own)
     names = case.stages.get(job.run, run.stages)
-    stages = [_stage(recipe, name, run, job) for name in names]
+    # A run that begins with another's model has not seen its rows: within a case every stage draws its own.
+    first = 1000 * job.seed + 100 * list(dict.fromkeys(case.recipes.values())).index(file)
+    seeds = {stage.name: first + place for place, stage in enumerate(recipe.stages)}
+    stages = [_seeded(_stage(recipe, name, run, job), seeds) for name in names]
     evaluate = recipe.evaluate
     if evaluate is None:
         raise RecipeError(f"the study's recipe {file}", "it measures nothing", "evaluate: {data: …}")
@@ -148,6 +151,13 @@ def _stage(recipe: Recipe, name: str, run: Run, job: Job) -> Stage:
         asked = f"the stage '{name}' of the study's run '{job.run}'"
         raise RecipeError(asked, f"the recipe '{run.recipe}' of '{job.case}' has none of that name", did_you_mean(name, stages))
     return stages[name]
+
+
+def _seeded(stage: Stage, seeds: Mapping[str, int]) -> Stage:
+    """A stage whose rows are drawn with a seed of these, where its recipe gives none."""
+    if stage.data.seed is not None:
+        return stage
+    return stage.model_copy(update={"data": stage.data.model_copy(update={"seed": seeds[stage.name]})})
 
 
 def _has_rewards(study: Study, job: Job, recipe: Recipe) -> None:
