@@ -59,9 +59,11 @@ def run_study(options: argparse.Namespace) -> int:
     except Ended as ended:
         code = ended.code
     finally:  # also where nobody reads on what is said, or a disk is full
-        found = write_study(study, file, folder, jobs, options.jobs, _command(options))
+        found = write_study(study, file, folder, jobs, options.jobs, _command(options), options.tiny)
     for line in lines_of(found):
         print(line)
+    if options.tiny:
+        print("tried with --tiny: its numbers and verdicts mean nothing")
     print(out / "report.html")
     if code > 1:
         print("rlperc: ended by a signal; the same command goes on with it", file=sys.stderr)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,22 +87,22 @@ def examine_alone(exam: Exam, out: Path | None, against: Path | None, say: Calla
     for runner in (examiner.measures.answer, examiner.measures.perception):
         if runner is not None:
             check_columns(runner.reward, rows.column_names, data.source)
-    if out is not None and state.is_main_process:
-        _make(out)
     if examiner.measures.perception is None:
         say("a_p, a_r and a_o are not measured: the rows have no column 'perception'")
-    model, processor = load_model(source, exam.settings)
-    model.to(state.device)
-    set_seed(0)
-    judged = examiner.judge(model, processor, examiner.exam, "rows")
-    summary = {
-        "eval": {exam.model: summarize(judged)},
-        "changes": {str(against): compare(earlier, judged)} if earlier else {},
-        "remarks": remarks(judged, tags),
-        "asked": asked,
-    }
-    if out is not None and state.is_main_process:
-        _write(out, summary, judged, rows)
+    ours = out if state.is_main_process else None
+    with _made(ours):
+        model, processor = load_model(source, exam.settings)
+        model.to(state.device)
+        set_seed(0)
+        judged = examiner.judge(model, processor, examiner.exam, "rows")
+        summary = {
+            "eval": {exam.model: summarize(judged)},
+            "changes": {str(against): compare(earlier, judged)} if earlier else {},
+            "remarks": remarks(judged, tags),
+            "asked": asked,
+        }
+        if ours is not None:
+            _write(ours, summary, judged, rows)
     return summary
 
 
@@ -181,11 +182,21 @@ def _fingerprint(rows: Any) -> str:
     return digest.hexdigest()[:16]
 
 
-def _make(out: Path) -> None:
+@contextmanager
+def _made(out: Path | None) -> Iterator[None]:
+    """A new folder, before anything that takes long; taken away again where nothing comes to be in it."""
+    if out is None:
+        yield
+        return
     try:
         out.mkdir(parents=True)
     except OSError as error:
         raise DataError(f"writing {out}", str(error), "--out where a folder can be made") from None
+    try:
+        yield
+    finally:
+        if not any(out.iterdir()):
+            out.rmdir()
 
 
 def _write(out: Path, summary: dict[str, Any], judged: Sequence[Judged], rows: Any) -> None:

@@ -8,6 +8,8 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from rlperc.evaluate import accuracy
 from rlperc.evaluate.accuracy import Judged, Measures, compare, measure, summarize
 from rlperc.evaluate.generate import generate
+from rlperc.evaluate.samples import write_samples
+from rlperc.recipe.folder import RunFolder
 from rlperc.recipe.rows import row_images
 from rlperc.recipe.schema import Data, Evaluate, TinyModel
 from rlperc.reward.plugins import find_reward
@@ -100,6 +102,12 @@ def test_several_responses_to_a_row_are_one_cluster() -> None:
     assert (summary["n"], summary["a"]) == (2, 0.5)
     assert high - low == 1.0
     assert compare(judged, judged)["a"]["rose"] == 0
+
+
+def test_samples_show_each_rows_own_response(tmp_path: Path) -> None:
+    judged = [Judged(index, f"{index} of {kind}", a=0.0, a_p=None, a_r=None) for index in (0, 1) for kind in ("first", "second")]
+    samples = write_samples(RunFolder(tmp_path), ROWS.select([0, 1]), {"after": judged}, 2)
+    assert [one["responses"]["after"]["text"] for one in samples] == ["0 of first", "1 of first"]
 
 
 def test_before_and_after_on_the_same_rows() -> None:

@@ -97,8 +97,9 @@ def test_bad_input_is_one_message(arguments: list[str], why: str, model: Path, c
 
 
 def test_a_model_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    assert main(["eval", str(tmp_path / "none"), "--world", "digits", "--rows", "2"]) == 2
+    assert main(["eval", str(tmp_path / "none"), "--world", "digits", "--rows", "2", "--out", str(tmp_path / "out")]) == 2
     assert f"the model '{tmp_path}/none'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()  # the same command can be tried again
 
 
 def test_what_kept_responses_from_being_measured() -> None:

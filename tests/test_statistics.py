@@ -59,6 +59,8 @@ def test_fractions_that_never_vary_have_an_interval_all_the_same() -> None:
     values = taken_in([[1.0] * 8] * 20)
     assert mean_interval(values, 0.0, 1.0, clustered=True) == wilson(1.0, 20)
     assert mean_interval(taken_in([[1.0]] * 20), 0.0, 1.0, clustered=False) == wilson(1.0, 20)
+    assert mean_interval(taken_in([[0.0, 1.0]] * 20), 0.0, 1.0, clustered=True) == wilson(0.5, 20)
+    assert mean_interval(taken_in([[0.0, 1.0]]), 0.0, 1.0, clustered=True) == wilson(0.5, 1)
 
 
 VALUES = st.lists(st.lists(st.floats(-10, 10, width=32), min_size=1, max_size=6), min_size=2, max_size=12)

@@ -258,12 +258,14 @@ def test_one_seed_does_not_tell_whether_there_is_harm() -> None:
     ("gains", "reached", "verdict"),
     [
         (UP, True, "reproduced"),
-        ([-1, -5, -9], True, "reproduced"),
+        ([-1, -5, -9], True, "no harm seen"),
         (DOWN, False, "not reproduced"),
         ([-40], None, "one seed only"),
     ],
 )
-def test_where_no_harm_is_all_that_is_hoped_for_it_is_enough(gains: list[float], reached: bool, verdict: str) -> None:
+def test_where_no_harm_is_all_that_is_hoped_for_none_that_is_seen_is_said_so(
+    gains: list[float], reached: bool, verdict: str
+) -> None:
     done = measured(plain=[50] * len(gains), fixed=[50 + gain for gain in gains])
     finding = one(GAIN | {"aim": {"harmless": True}}, done)
     assert (finding.reached, finding.verdict) == (reached, verdict)

@@ -156,6 +156,33 @@ def test_a_choice_is_between_rewards_that_the_run_it_asks_has(tmp_path: Path) ->
     assert "did you mean 'perception_cells'" in error.value.instead
 
 
+@pytest.mark.parametrize(
+    ("claim", "rewards", "said"),
+    [
+        ({"kind": "choice", "of": {"format_tags": "reason"}, "asked": "reason", "over": "reason"}, "", "perception_exact"),
+        ({"kind": "coupling", "run": "reason", "stage": "reason"}, "{use: perception_exact}", "answer_follows"),
+        ({"kind": "coupling", "run": "reason", "stage": "reason"}, "{use: answer_follows}", "perception_exact"),
+    ],
+)
+def test_correlations_are_asked_of_runs_that_have_both_sides(
+    claim: dict[str, Any], rewards: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a claim would be "not measured" after all runs."""
+    mine = f"[{{use: answer_number}}, {{use: format_tags}}{rewards and ', ' + rewards}]"
+    monkeypatch.setitem(globals(), "RL", RL.replace(RL.splitlines()[2], f"rewards: {mine}"))
+    rl = ("cases.one.recipes.rl", "rl.yaml"), ("runs.reason", {"recipe": "rl", "stages": ["reason"]})
+    with pytest.raises(RecipeError, match="one, reason: a claim's") as error:
+        planned(tmp_path, *rl, ("claims", [{"says": "s", **claim}]))
+    assert said in error.value.instead
+
+
+def test_a_coupling_is_asked_of_a_stage_that_the_case_makes(tmp_path: Path) -> None:
+    rl = ("cases.one.recipes.rl", "rl.yaml"), ("runs.reason", {"recipe": "rl", "stages": ["reason"]})
+    claim = {"says": "s", "kind": "coupling", "run": "reason", "stage": "reason"}
+    with pytest.raises(RecipeError, match="the run does not make it here"):
+        planned(tmp_path, *rl, ("claims", [claim]), ("cases.one.stages", {"reason": ["see"]}))
+
+
 def test_a_run_begins_with_the_model_of_the_run_it_is_from(tmp_path: Path) -> None:
     found = planned(
         tmp_path,
@@ -241,6 +268,18 @@ def test_the_run_of_another_recipe_is_refused_and_left_as_it_is(tmp_path: Path) 
     assert f"{jobs[0].folder} holds a run of another recipe than the study's one base 0 is now" in error.why
     assert str(jobs[0].folder) in error.instead
     assert contents(tmp_path / "out") == before
+
+
+def test_a_run_is_not_compared_with_a_model_that_it_did_not_begin_with(tmp_path: Path) -> None:
+    found, jobs = begun(tmp_path)
+    base, plain = jobs[:2]
+    text = plan(found, jobs)[plain]
+    leave(plain, summary(a=0.5))
+    plain.file.write_text(text)
+    assert list(plan(found, jobs)) == jobs
+    (base.folder / "summary.json").unlink()
+    with pytest.raises(RecipeError, match="began with the model of one base 0, which is not there any more"):
+        plan(found, jobs)
 
 
 def test_a_folder_of_which_nothing_is_known_is_refused_and_left_as_it_is(tmp_path: Path) -> None:

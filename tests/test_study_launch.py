@@ -100,6 +100,16 @@ def test_what_begins_and_what_became_of_it_is_said(bench: Bench) -> None:
     assert len(bench.trained()) == 2
 
 
+def test_checkpoints_of_a_run_that_ended_by_itself_go(bench: Bench) -> None:
+    """As after `kill -9` of the study, whose trainings go on."""
+    planned = bench.planned(ONE_SEED)
+    bench.do(planned)
+    left = next(iter(planned)).folder / "stages" / "see" / "checkpoint-2"
+    left.mkdir(parents=True)
+    bench.do(planned)
+    assert not left.exists()
+
+
 def test_threads_that_the_user_sets_are_the_users(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     bench.do(bench.planned(ONE_SEED), at_once=2)

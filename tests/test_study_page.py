@@ -137,10 +137,10 @@ def test_the_page_begins_with_all_claims_at_a_glance(page: Page) -> None:
     lines = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", line) for line in re.findall(r"<tr>(.*?)</tr>", overview)]
     assert lines == [
         ["claim", "published", "one", "two", ""],
-        ["Warming gains", "–", "+11.0 (0.0)", "–", "reproduced"],
-        ["The favoured one gains", "–", "+2.0 (1.0)", "–", "not reproduced"],
-        ["Outcome follows reasoning", "0.65", "+0.51 (0.01)", "–", "reproduced"],
-        ["Reasoning gains more", "–", "+19.0 (0.0)", "–", "reproduced"],
+        ["Warming gains", "–", "+11.0 (0.0) [+11.0, +11.0]", "–", "reproduced"],
+        ["The favoured one gains", "–", "+2.0 (1.0) [-0.5, +4.5]", "–", "not reproduced"],
+        ["Outcome follows reasoning", "0.65", "+0.51 (0.01) [+0.49, +0.53]", "–", "reproduced"],
+        ["Reasoning gains more", "–", "+19.0 (0.0) [+19.0, +19.0]", "–", "reproduced"],
     ]
 
 
@@ -227,6 +227,35 @@ def test_a_run_that_failed_is_not_done_and_a_torn_metric_is_left_out(tmp_path: P
     page.write()
     assert (page.json["done"], page.json["claims"][0]["found"]["one"]["values"]) == (3, [pytest.approx(10)])
     assert "The λ that each rule chose" in page.text
+
+
+def test_runs_of_other_numbers_of_processes_are_said_to_be_unlike(tmp_path: Path) -> None:
+    done = measured(base=[50, 50], plain=[60, 60])
+    for seed in range(2):
+        done["one", "base", seed]["processes"] = 8
+    assert "Some runs had 1, others 8 processes" in Page(tmp_path, STUDY, done).text
+
+
+def test_what_is_not_testable_is_no_number_at_a_glance(tmp_path: Path) -> None:
+    needs = [{"run": "base", "measure": "a", "at_least": 0.9}]
+    page = Page(tmp_path, changed(("claims.0.needs", needs)), measured(base=[50, 50], plain=[60, 60]))
+    overview = page.part("What became of the claims").partition("<section")[0]
+    assert "<td>not testable</td>" in overview
+    assert "+10.0" not in overview
+
+
+def test_what_was_only_tried_says_so(tmp_path: Path) -> None:
+    page = Page(tmp_path, STUDY, measured(base=[50], plain=[60]))
+    said = "Its numbers and verdicts mean nothing."
+    assert said not in page.text
+    write_study(page.study, page.file, RunFolder(page.out), page.jobs, 1, "rlperc study study.yaml --tiny", tiny=True)
+    assert said in (page.out / "report.html").read_text()
+
+
+def test_seeds_that_only_some_runs_have_are_told_apart(tmp_path: Path) -> None:
+    page = Page(tmp_path, changed(("more_seeds", {"sft": [7, 8]})), measured(base=[50, 50], plain=[60, 60]))
+    assert "seeds 0, 1; with sft also 7, 8 ·" in page.text
+    assert (page.json["seeds"], page.json["more_seeds"]) == ([0, 1], {"sft": [7, 8]})
 
 
 def test_a_weight_that_stays_is_not_drawn(tmp_path: Path) -> None:

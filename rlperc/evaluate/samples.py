@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from datasets import Dataset
@@ -39,7 +39,7 @@ def write_samples(folder: RunFolder, rows: Dataset, judged: Mapping[str, list[Ju
                 "prompt": _text(row["prompt"][-1]["content"]),
                 "answer": row.get("answer"),
                 "perception": row.get("perception"),
-                "responses": {label: _shown(found[index]) for label, found in judged.items()},
+                "responses": {label: _shown(_first(found, index)) for label, found in judged.items()},
             }
         )
     return samples
@@ -48,6 +48,11 @@ def write_samples(folder: RunFolder, rows: Dataset, judged: Mapping[str, list[Ju
 def _text(content: Any) -> str:
     """A message's content, which is text or a list of parts."""
     return content if isinstance(content, str) else " ".join(part.get("text") or "[image]" for part in content)
+
+
+def _first(judged: Sequence[Judged], index: int) -> Judged:
+    """A row's first response, of as many as `evaluate.repeats` asks for."""
+    return next(one for one in judged if one.index == index)
 
 
 def _shown(judged: Judged) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def show_measures(summary: dict[str, Any], console: Console) -> None:
         _show_table("Percent, with 95 % intervals", table(summary), console)
         console.print(legend(summary), highlight=False)
     for before, changes in summary.get("changes", {}).items():
-        _show_table(f"Against '{before}', row by row, with McNemar's exact test", change_table(changes), console)
+        _show_table(f"Against '{before}', row by row, with the exact sign test", change_table(changes), console)
 
 
 def _show_table(title: str, lines: list[list[str]], console: Console) -> None:

@@ -73,8 +73,8 @@ def mean_interval(values: ClusteredMean, low: float, high: float, *, clustered: 
     """95 % interval of the mean of values between `low` and `high`.
 
     Normal approximation with the variance by clusters, which below some 30 clusters is too narrow. Wilson's where it is
-    known to hold instead: for independent values in 0..1, and where all clusters have the same extreme mean, 0 or 1, so
-    that their variance says nothing; each cluster then counts as one value.
+    known to hold instead: for independent values in 0..1, and for clusters of them whose variance says nothing, because all
+    are alike or there is only one; each cluster then counts as one value.
 
     Args:
         values: what was taken in.
@@ -88,7 +88,7 @@ def mean_interval(values: ClusteredMean, low: float, high: float, *, clustered: 
     mean, variance = values.mean, values.variance
     if mean is None:
         return None
-    if (low, high) == (0.0, 1.0) and (not clustered or mean in (0.0, 1.0)):
+    if (low, high) == (0.0, 1.0) and (not clustered or not variance):
         return wilson(min(max(mean, 0.0), 1.0), values.clusters)
     if variance is None:
         return None

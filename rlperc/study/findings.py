@@ -12,7 +12,7 @@ from rlperc.study.plan import Aim, Choice, Claim, Coupled, Gain, Gap, Need, Stud
 
 Summaries = Mapping[tuple[str, str, int], Mapping[str, Any]]
 """By case, run and seed: the summaries of the runs that are done."""
-Verdict = Literal["reproduced", "not reproduced", "not testable at this scale", "one seed only", "not measured"]
+Verdict = Literal["reproduced", "no harm seen", "not reproduced", "not testable at this scale", "one seed only", "not measured"]
 CONFIDENCE = 0.95
 
 
@@ -93,7 +93,7 @@ def measure_of(done: Summaries, case: str, run: str, seed: int, measure: str) ->
 def _finding(claim: Claim, study: Study, done: Summaries) -> Finding:
     found = {}
     for case in study.cases:
-        if not set(claim.runs) <= set(study.runs_of(case)):
+        if not {*claim.runs, *(need.run for need in claim.needs)} <= set(study.runs_of(case)):
             continue
         needed = [(need, spread_of(study, done, case, need.run, need.measure)) for need in claim.needs]
         lacks = "; ".join(filter(None, (_lack(need, spread) for need, spread in needed)))
@@ -125,13 +125,17 @@ def _look(claim: Claim, study: Study, done: Summaries, case: str) -> tuple[Sprea
 def _verdict(aim: Aim, tested: Sequence[Spread]) -> Verdict:
     """Reproduced: above 0 by more than chance in at least one case, and in none below it by more than chance.
 
-    Where no more is hoped for than that it does no harm, the latter is enough.
+    Where no more is hoped for than that it does no harm, the latter alone is said as what it is.
     """
     intervals = [one.interval for one in tested if one.interval is not None]
     if not intervals:
         return "one seed only"
     above, below = any(low > 0 for low, _ in intervals), any(high < 0 for _, high in intervals)
-    return "reproduced" if (above or aim == Aim(harmless=True)) and not below else "not reproduced"
+    if below:
+        return "not reproduced"
+    if above:
+        return "reproduced"
+    return "no harm seen" if aim == Aim(harmless=True) else "not reproduced"
 
 
 def _reached(aim: Aim, tested: Sequence[Spread], whole: bool) -> bool | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,9 @@ from rlperc.recipe.load import dump_recipe, load_recipe, load_tiny
 from rlperc.recipe.names import reward_name
 from rlperc.recipe.progress import checkpoint_name
 from rlperc.recipe.schema import Recipe, Stage
-from rlperc.study.plan import Case, Choice, Run, Study
+from rlperc.reward.plugins import find_reward
+from rlperc.score.roles import roles_of
+from rlperc.study.plan import Case, Choice, Coupled, Run, Study
 
 
 @dataclass(frozen=True)
@@ -107,10 +109,11 @@ def plan(study: Study, jobs: Iterable[Job], tiny: bool = False) -> dict[Job, str
                 check_recipe(recipe)
                 _has_rewards(study, job, recipe)
                 checked.add((job.case, job.run))
-        # What a run began with belongs to it: where that is trained anew, so is this.
+        # What a run began with belongs to it.
         origin = f"# begins with {_digest(planned[job.needs])}\n" if job.needs else ""
         planned[job] = origin + dump_recipe(_begins_with(recipe, job.needs))
         _compare(job, planned[job])
+        _began_with_what_is_there(job)
     return planned
 
 
@@ -162,11 +165,40 @@ def _seeded(stage: Stage, seeds: Mapping[str, int]) -> Stage:
 
 def _has_rewards(study: Study, job: Job, recipe: Recipe) -> None:
     """Refuse a run that claims ask for rewards it does not have."""
-    there = {reward_name(use.use) for stage in recipe.stages for use in stage.rewards}
-    asked = (reward for claim in study.claims if isinstance(claim, Choice) and claim.asked == job.run for reward in claim.of)
-    for reward in asked:
-        if reward not in there:
-            raise RecipeError(f"a claim's choice of '{reward}'", "the run has no such reward", did_you_mean(reward, there))
+    for claim in study.claims:
+        match claim:
+            case Choice() if claim.asked == job.run:
+                uses = [use.use for stage in recipe.stages for use in stage.rewards]
+                there = {reward_name(use) for use in uses}
+                for reward in claim.of:
+                    if reward not in there:
+                        raise RecipeError(
+                            f"a claim's choice of '{reward}'", "the run has no such reward", did_you_mean(reward, there)
+                        )
+                _has_roles("a claim's choice", uses, "perception")
+            case Coupled() if claim.run == job.run:
+                stages = {stage.name: stage for stage in recipe.stages}
+                if claim.stage not in stages:
+                    asked = f"a claim's coupling in the stage '{claim.stage}'"
+                    raise RecipeError(asked, "the run does not make it here", did_you_mean(claim.stage, stages))
+                _has_roles(
+                    "a claim's coupling", [use.use for use in stages[claim.stage].rewards], "perception", "outcome", "reasoning"
+                )
+
+
+ROLES = {
+    "perception": "knows the true perception: perception_exact, with weight: 0",
+    "outcome": "credits the outcome: answer_number",
+    "reasoning": "credits reasoning: answer_follows, with weight: 0",
+}
+"""What correlations are taken with, and a reward that would do."""
+
+
+def _has_roles(asked: str, uses: Sequence[str], *wanted: str) -> None:
+    roles = roles_of([find_reward(use) for use in uses])
+    for role in wanted:
+        if getattr(roles, role) is None:
+            raise RecipeError(asked, f"none of the run's rewards {ROLES[role].partition(':')[0]}", ROLES[role].partition(": ")[2])
 
 
 @contextmanager
@@ -189,6 +221,16 @@ def _begins_with(recipe: Recipe, earlier: Job | None) -> Recipe:
     source = {"name": str(earlier.folder / "model"), "tiny": None, "revision": None}
     stages = [stage.model_copy(update={"model": stage.model.model_copy(update=source)}) for stage in recipe.stages]
     return recipe.model_copy(update={"stages": stages})
+
+
+def _began_with_what_is_there(job: Job) -> None:
+    """Refuse to compare a run with a model that it did not begin with: trained anew, that differs where GPUs add up."""
+    if job.needs is not None and job.folder.exists() and job.needs.summary() is None:
+        raise RecipeError(
+            f"the study's folder {job.folder.parent.parent}",
+            f"{job.folder} began with the model of {job.needs}, which is not there any more",
+            f"--out another/folder, or remove {job.folder} and what began with it",
+        )
 
 
 def _compare(job: Job, planned: str) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rlperc.errors import FolderError
@@ -46,6 +47,8 @@ def do_jobs(planned: Mapping[Job, str], at_once: int, launcher: Sequence[str], s
     waiting = [job for job in planned if job not in done]
     running: dict[Job, subprocess.Popen[bytes]] = {}
     failed: list[Job] = []
+    for job in done:  # one that ended while no study looked, too
+        job.tidy()
     if done:
         say(f"{len(done)} of {len(planned)} runs are there already")
     logs: dict[Job, int] = {}
@@ -75,11 +78,11 @@ def do_jobs(planned: Mapping[Job, str], at_once: int, launcher: Sequence[str], s
 
 
 def _begin(job: Job, recipe: str, at_once: int, launcher: Sequence[str]) -> subprocess.Popen[bytes]:
-    several = any(word.startswith("--nproc") for word in launcher)  # they have a default of their own
+    several = any(word.startswith(("--nproc", "--num_processes", "--num-processes")) for word in launcher)  # with own defaults
     threads = {} if several else {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // at_once))}
     try:
         job.folder.parent.mkdir(parents=True, exist_ok=True)
-        job.file.write_text(recipe, encoding="utf-8")
+        _write(job.file, recipe)
         with job.log.open("ab") as log:
             return subprocess.Popen(  # noqa: S603 - the command is the user's own
                 [*launcher, "-m", "rlperc", "train", str(job.file), "--resume"],
@@ -91,6 +94,13 @@ def _begin(job: Job, recipe: str, at_once: int, launcher: Sequence[str]) -> subp
             )
     except OSError as error:
         raise FolderError(f"beginning {job}", str(error), "--out where there is room, and --launch what is there") from None
+
+
+def _write(file: Path, text: str) -> None:
+    """Whole or not at all: it is what a run that was interrupted is known by."""
+    part = file.with_suffix(".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(file)
 
 
 @contextmanager

@@ -22,7 +22,9 @@ from rlperc.study.plots import bars, choices, couplings, curve
 TABLED: tuple[Measure, ...] = ("a", "a_p", "a_p_partial", "a_r", "a_o")
 
 
-def write_study(study: Study, file: Path, folder: RunFolder, jobs: Sequence[Job], at_once: int, command: str) -> list[Finding]:
+def write_study(
+    study: Study, file: Path, folder: RunFolder, jobs: Sequence[Job], at_once: int, command: str, tiny: bool = False
+) -> list[Finding]:
     """Write `study.json` and `report.html` into the study's folder.
 
     Args:
@@ -32,6 +34,7 @@ def write_study(study: Study, file: Path, folder: RunFolder, jobs: Sequence[Job]
         jobs: all of its jobs, done or not.
         at_once: how many ran together.
         command: what makes it again.
+        tiny: whether it was only tried, so that its numbers mean nothing.
     """
     done: dict[tuple[str, str, int], dict[str, Any]] = {}
     for job in jobs:
@@ -40,14 +43,23 @@ def write_study(study: Study, file: Path, folder: RunFolder, jobs: Sequence[Job]
             done[job.case, job.run, job.seed] = summary
     found, tables = findings(study, done), _tables(study, done)
     seconds = sum(summary["seconds"] for summary in done.values())
-    plain = {"done": len(done), "planned": len(jobs), "seeds": study.all_seeds, "seconds": seconds, "claims": as_json(found)}
+    plain = {
+        "done": len(done),
+        "planned": len(jobs),
+        "seeds": study.seeds,
+        "more_seeds": study.more_seeds,
+        "seconds": seconds,
+        "claims": as_json(found),
+    }
     folder.write_json(folder.path / "study.json", plain | {"runs": tables})
     page = template("study.html").render(
         name=file.stem,
         about=study.about,
         done=len(done),
         planned=len(jobs),
-        seeds=study.all_seeds,
+        seeds=_seeds(study),
+        processes=sorted({summary.get("processes", 1) for summary in done.values()}),
+        tiny=tiny,
         seconds=seconds,
         jobs=at_once,
         overview=_overview(found, list(study.cases)),
@@ -62,6 +74,11 @@ def write_study(study: Study, file: Path, folder: RunFolder, jobs: Sequence[Job]
     )
     folder.write(folder.report, page)
     return found
+
+
+def _seeds(study: Study) -> str:
+    more = (f"with {recipe} also {', '.join(map(str, seeds))}" for recipe, seeds in study.more_seeds.items())
+    return "; ".join([", ".join(map(str, study.seeds)), *more])
 
 
 def _sources(study: Study, beside: Path) -> dict[str, str]:
@@ -127,9 +144,13 @@ def _overview(found: Sequence[Finding], cases: Sequence[str]) -> list[list[str]]
     """A line for each claim: what was published, what every case shows, what follows."""
     lines = []
     for one in found:
-        shown = ["" if case not in one.found else _numbers(one.found[case], one.kind)[0] for case in cases]
+        shown = ["" if case not in one.found else _at_a_glance(one.found[case], one.kind) for case in cases]
         lines.append([one.says, one.published, *shown, one.verdict])
     return [["claim", "published", *cases, ""], *lines]
+
+
+def _at_a_glance(found: Found, kind: str) -> str:
+    return "not testable" if found.lacks else " ".join(filter(None, _numbers(found, kind)[:2]))
 
 
 def _shown(finding: Finding) -> dict[str, Any]:
