@@ -48,10 +48,10 @@ TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 def rlperc(*arguments: str, cwd: Path | None = None, launcher: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
     """Run the command line in a process of its own, as a user does."""
     command = [*(launcher or (sys.executable,)), "-m", "rlperc", *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
 
 
-def in_two_processes(script: Path, *arguments: object, seconds: float = 600) -> None:
+def in_two_processes(script: Path, *arguments: object, seconds: float = 300) -> None:
     """Run a script of ours under torchrun, whose processes assert for themselves; it ends them with `trainers.part`."""
     command = [*TORCHRUN, script, *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests"), "OMP_NUM_THREADS": "1"}

@@ -141,16 +141,16 @@ def _tables(study: Study, done: Summaries) -> dict[str, list[list[str]]]:
 
 
 def _overview(found: Sequence[Finding], cases: Sequence[str]) -> list[list[str]]:
-    """A line for each claim: what was published, what every case shows, what follows."""
+    """A line for each claim: what follows, what every case shows, what was published."""
     lines = []
     for one in found:
         shown = ["" if case not in one.found else _at_a_glance(one.found[case], one.kind) for case in cases]
-        lines.append([one.says, one.published, *shown, one.verdict])
-    return [["claim", "published", *cases, ""], *lines]
+        lines.append([one.says, one.verdict, *shown, one.published])
+    return [["claim", "", *cases, "published"], *lines]
 
 
 def _at_a_glance(found: Found, kind: str) -> str:
-    return "not testable" if found.lacks else " ".join(filter(None, _numbers(found, kind)[:2]))
+    return "not testable" if found.lacks else _numbers(found, kind)[0]
 
 
 def _shown(finding: Finding) -> dict[str, Any]:
