@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from PIL import UnidentifiedImageError
+
 from rlperc.cli_eval import add_eval
 from rlperc.cli_recipe import add_recipe, first_process, read_recipe
 from rlperc.cli_rewards import add_rewards
@@ -56,6 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if first_process() or os.environ.get("LOCAL_RANK", "0") == "0" or isinstance(error, RewardError | FolderError):
             rank = "" if first_process() else f" [rank {os.environ['RANK']}]"
             print(f"rlperc{rank}: {error}", file=sys.stderr)
+        return USERS_FAULT
+    except UnidentifiedImageError as error:  # one that lies in a table is first read where it is wanted
+        print(f"rlperc: an image of the data\n  why: {error}\n  instead: leave its row out, or mend it", file=sys.stderr)
         return USERS_FAULT
     except BrokenPipeError:  # `| head` has read enough; what is left in the buffer goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -28,7 +28,10 @@ def add_eval(commands: Any) -> None:
     parser.add_argument("--split", default="test")
     parser.add_argument("--seed", type=int, default=0, help="of the rows")
     parser.add_argument("--prompt", choices=("tags", "plain"), help="ask for the tags, or leave the prompts as they are")
-    parser.add_argument("--blind", nargs="*", choices=("none", "blank", "other"), default=["none", "blank", "other"])
+    kinds, shown = ("none", "blank", "other"), "also without the image, with a grey one, with another row's (default: all three)"
+    parser.add_argument(
+        "--blind", nargs="*", choices=kinds, default=[*kinds], help=f"{shown}; nothing of it after a bare --blind"
+    )
     parser.add_argument("--repeats", type=int, default=1, help="responses to each row, with a --temperature")
     parser.add_argument("--temperature", type=float, default=0.0, help="0 is greedy")
     parser.add_argument("--max-new-tokens", type=int, help="of a response (default: the run's, or 1024)")

@@ -26,6 +26,7 @@ from rlperc.recipe.rows import IMAGE_COLUMNS
 from rlperc.recipe.schema import Data, Evaluate, Model, Recipe
 from rlperc.reward.runner import check_columns
 from rlperc.score.summary import printable
+from rlperc.train.images import has_images
 from rlperc.train.models import load_model
 from rlperc.words.response import Tags, read_response
 from rlperc.worlds import About, load_world
@@ -89,6 +90,8 @@ def examine_alone(exam: Exam, out: Path | None, against: Path | None, say: Calla
             check_columns(runner.reward, rows.column_names, data.source)
     if examiner.measures.perception is None:
         say("a_p, a_r and a_o are not measured: the rows have no column 'perception'")
+    if without := has_images(rows).count(False):
+        say(f"{without} of {len(rows)} rows have no image (columns: {', '.join(rows.column_names)})")
     ours = out if state.is_main_process else None
     with _made(ours):
         model, processor = load_model(source, exam.settings)
@@ -98,7 +101,7 @@ def examine_alone(exam: Exam, out: Path | None, against: Path | None, say: Calla
         summary = {
             "eval": {exam.model: summarize(judged)},
             "changes": {str(against): compare(earlier, judged)} if earlier else {},
-            "remarks": remarks(judged, tags),
+            "remarks": remarks(judged, tags, exam.perception if examiner.measures.perception else None),
             "asked": asked,
         }
         if ours is not None:
@@ -106,12 +109,23 @@ def examine_alone(exam: Exam, out: Path | None, against: Path | None, say: Calla
     return summary
 
 
-def remarks(judged: Sequence[Judged], tags: Tags) -> list[str]:
-    """What kept responses from being measured, and the most frequent reasons of those that were wrong."""
+def remarks(judged: Sequence[Judged], tags: Tags, perception: str | None = None) -> list[str]:
+    """What kept responses from being measured, and the most frequent reasons of those that were wrong.
+
+    Args:
+        judged: all of them.
+        tags: of the responses.
+        perception: the reward that reads p*, where perception is measured.
+    """
     read = [read_response(one.response, tags) for one in judged]
     spans = ((tags.perception, "perception"), (tags.think, "think"), (tags.answer, "answer"))
     lacks = {tag: sum(getattr(one, name) is None for one in read) for tag, name in spans}
     found = [f"{count} of {len(judged)} responses have no readable <{tag}>" for tag, count in lacks.items() if count]
+    if unread := sum(one.a is None for one in judged):
+        found.append(f"a: {unread} of {len(judged)} are not measured: the row's answer is not there, or cannot be read")
+    if perception and (unread := sum(one.a_p is None for one in judged)):
+        why = f"the row's p* is not there, or {perception} cannot read it"
+        found.append(f"a_p, a_r: {unread} of {len(judged)} are not measured: {why}")
     for name in ("a", "a_p"):
         whys = Counter(one.why[name] for one in judged if name in one.why)
         found += [f"{name}: {count} x {printable(why[:LONGEST])}" for why, count in whys.most_common(SHOWN_REASONS)]

@@ -168,7 +168,7 @@ class Run:
         """A stage's rows, loaded and checked before the first stage trains."""
         rows = load_rows(stage.data, 1000 * self.recipe.seed + index, self.recipe.tags)
         check_images(stage, rows, config)
-        check_rows(stage, rows)
+        check_rows(stage, rows, self.recipe.tags)
         return rows
 
     def _check_lengths(self, source: str | Path, rows: list[Any]) -> None:

@@ -46,7 +46,7 @@ def trainer_on(rows: Dataset, start: Path, folder: Path, *overrides: str) -> Any
     """The trainer of the quickstart's RL stage, on these rows, with rewards that differ within groups."""
     recipe, stage = reason_stage(*(f"stages.reason.{option}" for option in overrides))
     args = stage_config(recipe, stage, folder)
-    check_rows(stage, rows)
+    check_rows(stage, rows, recipe.tags)
     model, processor = load_model(start, stage.model)
     trainer = make_trainer(recipe, stage, args, model, processor, rows, [])
     pay(trainer, lambda name, text: float(sum(map(ord, text)) % 7))

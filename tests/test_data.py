@@ -156,6 +156,13 @@ def test_rows_that_cannot_be_trained_on(folder: Path, row: dict, message: str) -
         load_rows(one_row(folder, **row), 0)
 
 
+def test_a_file_that_is_no_image_is_said_before_it_is_wanted(folder: Path) -> None:
+    (folder / "pictures" / "bad.png").write_text("<html>404</html>")
+    with pytest.raises(DataError, match=r"the image 'bad\.png'") as error:
+        load_rows(one_row(folder, image="bad.png"), 0)
+    assert "cannot identify" in error.value.why
+
+
 def test_sft_needs_responses(folder: Path) -> None:
     rows = load_rows(Data(file=folder / "rows.jsonl", images=folder / "pictures", columns=COLUMNS), 0)
     with pytest.raises(DataError, match="no column 'response'"):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 from datasets import Dataset, List
 from datasets import Image as ImageFeature
@@ -100,6 +102,30 @@ def test_a_model_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture
     assert main(["eval", str(tmp_path / "none"), "--world", "digits", "--rows", "2", "--out", str(tmp_path / "out")]) == 2
     assert f"the model '{tmp_path}/none'" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()  # the same command can be tried again
+
+
+def test_rows_whose_p_star_cannot_be_read_are_counted(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    lines = [{"prompt": "1 + 1?", "answer": answer, "perception": seen} for answer, seen in (("2", "[[1]]"), ("2", "banana ["))]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in [*lines, {**lines[0], "answer": None}]))
+    arguments = ["--data", str(tmp_path / "rows.jsonl"), "--answer", "answer_number", "--perception", "perception_cells"]
+    assert main(["eval", str(model), *arguments, *QUICK, "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    assert "3 of 3 rows have no image (columns: " in said
+    assert "a: 1 of 3 are not measured: the row's answer is not there, or cannot be read" in said
+    assert "a_p, a_r: 1 of 3 are not measured: the row's p* is not there, or perception_cells cannot read it" in said
+    measured = summary(tmp_path / "out")["eval"][str(model)]
+    # Reasoning from a p* that nobody can read says nothing of reasoning; nor where there is no answer.
+    assert (measured["a_rows"], measured["a_p_rows"], measured["a_r_rows"]) == (2, 2, 1)
+    assert ", 1 rows" in said
+
+
+def test_an_image_in_a_table_that_is_none(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    pictures = [{"bytes": b"<html>404</html>", "path": None}]
+    table = pyarrow.table({"prompt": ["?"], "answer": ["2"], "image": pyarrow.array(pictures)})
+    pyarrow.parquet.write_table(table, tmp_path / "rows.parquet")
+    arguments = ["--data", str(tmp_path / "rows.parquet"), "--answer", "answer_number", *QUICK]
+    assert main(["eval", str(model), *arguments]) == 2
+    assert "rlperc: an image of the data\n  why: cannot identify" in capsys.readouterr().err
 
 
 def test_what_kept_responses_from_being_measured() -> None:

@@ -18,7 +18,7 @@ from trainers import checkpoints, tiny_model
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, TrainerCallback
 from trl import SFTTrainer
 
-from rlperc.errors import RecipeError
+from rlperc.errors import DataError, RecipeError
 from rlperc.recipe.load import load_recipe
 from rlperc.recipe.reweight import Dynamic, Fixed, Reweight
 from rlperc.train.balance import Balance, Seen
@@ -26,7 +26,7 @@ from rlperc.train.data import load_rows, with_completions
 from rlperc.train.models import load_model
 from rlperc.train.reweighted import PERCEIVED, ReweightedSFTTrainer, perceived
 from rlperc.train.sft import train_sft
-from rlperc.train.stages import stage_config
+from rlperc.train.stages import check_rows, stage_config
 from rlperc.words.response import Tags
 
 WARM = (
@@ -316,3 +316,14 @@ def test_responses_without_the_tags_are_said(start: Path, tmp_path: Path, caplog
         made.after_step(0)
     assert "no token of the first step stands between the perception's tags" in caplog.text
     assert made._metrics["train"]["reweight/share"] == [0.0]
+
+
+def test_rows_without_a_perception_are_refused_before_anything_trains() -> None:
+    recipe = load_recipe(QUICKSTART, "stages.warm.reweight={mode: fixed}")
+    stage = next(one for one in recipe.stages if one.name == "warm")
+    spoken = "<perception>[[1]]</perception><answer>1</answer>"
+    check_rows(stage, Dataset.from_dict({"response": ["3", spoken]}), recipe.tags)
+    with pytest.raises(DataError, match="none of the 2 responses has a readable <perception>"):
+        check_rows(stage, Dataset.from_dict({"response": ["3", "<answer>4</answer>"]}), recipe.tags)
+    with pytest.raises(DataError, match="<seen>"):
+        check_rows(stage, Dataset.from_dict({"response": [spoken]}), Tags("seen"))

@@ -269,3 +269,11 @@ def test_check_says_how_much_there_is_to_do_and_does_nothing(tmp_path: Path, cap
     assert main(["study", str(file), "--check", "--seeds", "4", "5", "6", "--out", str(tmp_path / "out")]) == 0
     assert capsys.readouterr().out == f"{file}: 6 runs, nothing wrong\n"
     assert not (tmp_path / "out").exists()
+
+
+def test_a_recipe_and_a_study_are_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = write(tmp_path)
+    assert main(["check", str(study)]) == 2
+    assert "this is a study" in capsys.readouterr().err
+    assert main(["study", str(tmp_path / "small.yaml"), "--check"]) == 2
+    assert f"rlperc train {tmp_path / 'small.yaml'}" in capsys.readouterr().err

@@ -104,7 +104,10 @@ def measure(
 
 
 def summarize(judged: Sequence[Judged]) -> dict[str, Any]:
-    """Means as fractions 0..1, with 95 % intervals clustered by row: `{"n": …, "a": …, "a_interval": [low, high], …}`."""
+    """Means as fractions 0..1, with 95 % intervals clustered by row: `{"n": …, "a": …, "a_interval": [low, high], …}`.
+
+    `a_rows` and the like say how many rows a measure has, where these are not all.
+    """
     summary: dict[str, Any] = {"n": len({one.index for one in judged})}
     for name in NAMES:
         values, repeated = ClusteredMean(), False
@@ -114,6 +117,8 @@ def summarize(judged: Sequence[Judged]) -> dict[str, Any]:
         interval = mean_interval(values, 0.0, 1.0, clustered=repeated)
         if values.mean is not None and interval is not None:
             summary[name], summary[f"{name}_interval"] = values.mean, list(interval)
+            if values.clusters < summary["n"]:
+                summary[f"{name}_rows"] = values.clusters
     return summary
 
 
@@ -151,7 +156,7 @@ class _Batch:
         a = self.measures.answer.run(read, self.columns)
         seen = self.measures.perception.run(read, self.columns) if self.measures.perception else []
         follows = self.measures.follows.run(read, self.columns) if self.measures.follows else []
-        reasoned, blind = self._reasoned(), self._blind(others)
+        reasoned, blind = self._reasoned([one.value is not None for one in seen]), self._blind(others)
         judged = []
         for i, index in enumerate(indices):
             partial = seen[i].value if seen else None
@@ -171,10 +176,11 @@ class _Batch:
             )
         return judged
 
-    def _reasoned(self) -> dict[int, float | None]:
-        """Answers from the true perception, by place in the batch."""
-        known = [i for i, truth in enumerate(self.columns.get("perception", [])) if truth is not None]
-        if self.measures.perception is None or not known:
+    def _reasoned(self, read: Sequence[bool]) -> dict[int, float | None]:
+        """Answers from the true perception, by place in the batch, where the measure of perception could read it."""
+        truths = self.columns.get("perception", [])
+        known = [i for i, is_read in enumerate(read) if is_read and truths[i] is not None]
+        if not known:
             return {}
         tag = self.measures.tags.perception
         starts = [f"<{tag}>{self.columns['perception'][i]}</{tag}>" for i in known]

@@ -184,6 +184,8 @@ def _step(node: Any, key: str, text: str, where: str) -> Any:
 
 def _resolve(raw: dict[str, Any], base: Path) -> dict[str, Any]:
     """Give every stage and measurement its whole `model`, `data` and `rewards`, with absolute paths."""
+    if {"cases", "runs"} <= set(raw):
+        raise RecipeError("a recipe", "this is a study, which has cases and runs", "rlperc study FILE, or one of its recipes")
     for key in raw:
         if key not in Recipe.model_fields and key not in DEFAULTS_FOR_STAGES:
             known = [*Recipe.model_fields, *DEFAULTS_FOR_STAGES]

@@ -29,11 +29,12 @@ def percent(value: float) -> str:
 
 
 def with_interval(measured: dict[str, Any], name: str) -> str:
-    """`71.2 [68.3, 73.9]`, or a dash where it was not measured."""
+    """`71.2 [68.3, 73.9]`, with the number of rows where these are not all; a dash where it was not measured."""
     if measured.get(name) is None:
         return "–"
     low, high = measured[f"{name}_interval"]
-    return f"{percent(measured[name])} [{percent(low)}, {percent(high)}]"
+    rows = f", {measured[f'{name}_rows']} rows" if f"{name}_rows" in measured else ""
+    return f"{percent(measured[name])} [{percent(low)}, {percent(high)}]{rows}"
 
 
 def measured(summary: dict[str, Any]) -> list[str]:

@@ -103,11 +103,19 @@ def choice_text(candidates: Sequence[Candidate]) -> list[str]:
     lines = []
     for one in candidates:
         within = "" if one.interval is None else f" [{one.interval[0]:+.2f}, {one.interval[1]:+.2f}]"
-        few = f", in fewer than {ENOUGH} groups" if one.correlation is not None and one.interval is None else ""
-        shown = "never varies" if one.correlation is None else f"{one.correlation:+.2f}{within}{few}"
+        few = f", in fewer than {ENOUGH} groups: not chosen from" if one.correlation is not None and one.interval is None else ""
+        shown = (
+            "it, or true perception, never varies within a group"
+            if one.correlation is None
+            else f"{one.correlation:+.2f}{within}{few}"
+        )
         lines.append(f"{' + '.join(one.names)}: {shown}")
     best = next((one for one in candidates if one.interval is not None and one.interval[0] > 0), None)
     if best is None:
         return [*lines, "none of them is known to move with what is seen: choose none"]
-    sure = "" if best.above_next is None else f"; above the next one in {100 * best.above_next:.0f} % of resamples"
+    sure = (
+        ""
+        if best.above_next is None
+        else f"; above the next one that is chosen from in {100 * best.above_next:.0f} % of resamples"
+    )
     return [*lines, f"the data favour {' + '.join(best.names)}{sure}"]

@@ -64,10 +64,12 @@ def report_text(report: dict[str, Any]) -> list[str]:
     width = max(map(len, names))
     lines = [f"{report['groups']} groups; correlations within groups (over all completions):"]
     against = [(role, names.index(roles[role])) for role in ("outcome", "perception", "reasoning") if roles[role]]
-    lines.append("  ".join([" " * width, *(f"{role} {names[place]}" for role, place in against)]))
+    headings = [f"{role} {names[place]}" for role, place in against]
+    lines.append("  ".join([" " * width, *headings]))
     for row, name in enumerate(names):
         cells = [f"{_shown(report['matrix'][row][k])} ({_shown(report['overall'][row][k])})" for _, k in against]
-        lines.append("  ".join([name.ljust(width), *cells]))
+        aligned = [cell.ljust(len(heading)) for cell, heading in zip(cells, headings, strict=True)]
+        lines.append("  ".join([name.ljust(width), *aligned]).rstrip())
     lines += [""] + [_line(name, report, roles) for name in names]
     lines += null_text(report["null"])
     missing = [role for role in ("outcome", "perception", "reasoning") if roles[role] is None]

@@ -33,6 +33,8 @@ def find_study(path: Path) -> Path:
 def load_study(file: Path) -> Study:
     """Read a study. Raises RecipeError."""
     raw: dict[str, Any] = read_yaml(file, f"the study {file}", "about:, seeds:, cases:, runs:, claims:")
+    if "stages" in raw and "cases" not in raw:
+        raise RecipeError(f"the study {file}", "this is a recipe, which has stages", f"rlperc train {file}")
     try:
         study = Study.model_validate(raw)
     except ValidationError as error:

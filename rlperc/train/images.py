@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import PIL.Image
 import pyarrow
 import pyarrow.compute
 from datasets import Dataset, Image, List, Value
@@ -77,4 +78,9 @@ def _existing(root: Path, value: str, data: Data) -> str:
         raise DataError(
             f"the image '{value[:200]}' of {data.source}", f"there is no file {str(path)[:300]}", "images: the images' folder"
         )
-    return str(path)
+    try:
+        with PIL.Image.open(path):  # its head alone
+            return str(path)
+    except (OSError, PIL.Image.DecompressionBombError) as error:
+        asked = f"the image '{value[:200]}' of {data.source}"
+        raise DataError(asked, str(error)[:300], "leave its row out, or mend the file") from None

@@ -29,6 +29,7 @@ from rlperc.train.sft import train_sft
 from rlperc.train.sharding import as_configured, whole_models
 from rlperc.train.trained import Trained
 from rlperc.train.vllm_setup import Setup
+from rlperc.words.response import Tags, read_response
 
 
 def stage_config(recipe: Recipe, stage: Stage, folder: Path) -> Any:
@@ -52,8 +53,15 @@ def stage_config(recipe: Recipe, stage: Stage, folder: Path) -> Any:
             return build_config(config, recipe, stage, folder, {"log_completions": True, "num_completions_to_print": 0}, forced)
 
 
-def check_rows(stage: Stage, rows: Dataset) -> None:
+def check_rows(stage: Stage, rows: Dataset, tags: Tags) -> None:
     """Hold a stage's loaded rows to what could not be known before. Raises UserError."""
+    responses = rows["response"] if stage.reweight is not None and "response" in rows.column_names else []
+    if responses and not any(read_response(text or "", tags).perception is not None for text in responses):
+        raise DataError(
+            f"`reweight` in the stage '{stage.name}' on {stage.data.source}",
+            f"none of the {len(rows)} responses has a readable <{tags.perception}>, whose tokens it would weigh",
+            "tags: {perception: what it is called there}, or leave `reweight` out",
+        )
     if stage.kind not in RL_KINDS:
         return
     check_batches(stage, len(rows))
