@@ -98,7 +98,10 @@ def _exam(options: argparse.Namespace) -> Any:
     try:
         evaluate = Evaluate(**raw)
     except ValidationError as error:
-        raise explain(error, raw, Path("rlperc eval")) from None
+        fault = explain(error, raw, Path("rlperc eval"))
+        one_key = error.errors()[0]["loc"] not in ((), ("data",))
+        instead = fault.instead if one_key else "rlperc eval --help says what there is"
+        raise RecipeError("rlperc eval", f"{fault.asked}: {fault.why}" if one_key else fault.why, instead) from None
     model = Model(name=options.model, dtype=options.dtype, revision=options.revision, trust_remote_code=options.trust_remote_code)
     answer = options.answer or load_world(options.world).ABOUT.answer_reward
     return Exam(

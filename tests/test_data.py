@@ -163,6 +163,12 @@ def test_a_file_that_is_no_image_is_said_before_it_is_wanted(folder: Path) -> No
     assert "cannot identify" in error.value.why
 
 
+def test_what_is_wrong_with_a_file_is_said(folder: Path) -> None:
+    (folder / "broken.jsonl").write_text('{"prompt": "A"}\n{"prompt": ')
+    with pytest.raises(DataError, match="JSON parse error"):
+        load_rows(Data(file=folder / "broken.jsonl"), 0)
+
+
 def test_sft_needs_responses(folder: Path) -> None:
     rows = load_rows(Data(file=folder / "rows.jsonl", images=folder / "pictures", columns=COLUMNS), 0)
     with pytest.raises(DataError, match="no column 'response'"):

@@ -178,7 +178,7 @@ def _better(claim: Gain | Choice, study: Study, done: Summaries, case: str) -> t
     picked = _favoured(claim, study, done, case) if isinstance(claim, Choice) else _best_elsewhere(study, gains)
     seeds = [seed for seed in study.all_seeds if seed in picked and all(seed in gain for gain in gains.values())]
     if not seeds:
-        return None, []
+        return None, ["too few seeds have all of these runs: one cannot choose by itself"] if len(gains) > 1 else []
     spread, notes = Spread(tuple(gains[picked[seed]][seed] for seed in seeds)), []
     if len(gains) > 1:
         notes.append("seed by seed: " + ", ".join(picked[seed] for seed in seeds))
@@ -258,7 +258,8 @@ def _coupling(claim: Coupled, study: Study, done: Summaries, case: str) -> tuple
     found = [coupling_of(done.get((case, claim.run, seed)), claim.stage) for seed in study.all_seeds]
     known = [one for one in found if one is not None]
     if not known:
-        return None, []
+        missing = not any((case, claim.run, seed) in done for seed in study.all_seeds)
+        return None, [] if missing else ["the outcome, or what it is correlated with, never varied within a group"]
     gaps = Spread(tuple(one.reasoning - one.perception for one in known))
     return gaps, [
         f"with reasoning {_mean(known, 'reasoning')}, with perception {_mean(known, 'perception')}",

@@ -17,7 +17,7 @@ from datasets import (
     load_dataset,
     load_from_disk,
 )
-from datasets.exceptions import DatasetsError
+from datasets.exceptions import DatasetGenerationError, DatasetsError
 from tqdm.auto import tqdm
 
 from rlperc.errors import DataError, did_you_mean
@@ -139,6 +139,9 @@ def _stored(data: Data) -> Dataset:
         return load_dataset(str(data.hub), data.subset, split=data.split)
     except StopIteration:
         raise DataError(f"the data of {data.source}", "it holds no rows", "rows: a line of JSON for each") from None
+    except DatasetGenerationError as error:  # which itself says nothing
+        why = " ".join(str(error.__cause__ or error).split())
+        raise DataError(f"the data of {data.source}", why, "a line of JSON for each row, or a parquet file") from error
     except (OSError, ValueError, RuntimeError, DatasetsError) as error:
         raise DataError(f"the data of {data.source}", " ".join(str(error).split()), "a path or name that exists") from error
 
