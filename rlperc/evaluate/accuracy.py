@@ -179,7 +179,7 @@ class _Batch:
     def _reasoned(self, read: Sequence[bool]) -> dict[int, float | None]:
         """Answers from the true perception, by place in the batch, where the measure of perception could read it."""
         truths = self.columns.get("perception", [])
-        known = [i for i, is_read in enumerate(read) if is_read and truths[i] is not None]
+        known = [i for i, (is_read, truth) in enumerate(zip(read, truths, strict=False)) if is_read and truth is not None]
         if not known:
             return {}
         tag = self.measures.tags.perception
