@@ -20,7 +20,7 @@ from rlperc.cli_score import add_score
 from rlperc.cli_serve import add_serve, quiet_vllm
 from rlperc.cli_study import add_study
 from rlperc.cli_worlds import add_worlds
-from rlperc.errors import FolderError, JobError, RewardError, UserError
+from rlperc.errors import DataError, FolderError, JobError, RewardError, UserError
 from rlperc.watch.job import speaks, to_launcher
 
 DONE, FAULT, USERS_FAULT, INTERRUPTED, UNREAD = 0, 1, 2, 130, 141
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     run: Callable[[argparse.Namespace], int] = options.run
     try:
-        code = run(options)
+        code = _run(run, options)
         sys.stdout.flush()
         return code
     except JobError as error:
@@ -59,9 +59,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             rank = "" if first_process() else f" [rank {os.environ['RANK']}]"
             print(f"rlperc{rank}: {error}", file=sys.stderr)
         return USERS_FAULT
-    except UnidentifiedImageError as error:  # one that lies in a table is first read where it is wanted
-        print(f"rlperc: an image of the data\n  why: {error}\n  instead: leave its row out, or mend it", file=sys.stderr)
-        return USERS_FAULT
     except BrokenPipeError:  # `| head` has read enough; what is left in the buffer goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UNREAD
@@ -69,6 +66,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if first_process():
             print("rlperc: interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+def _run(run: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
+    try:
+        return run(options)
+    except UnidentifiedImageError as error:  # one that lies in a table is first read where it is wanted
+        raise DataError("an image of the data", str(error), "leave its row out, or mend it") from error
 
 
 def _leave(code: Any) -> NoReturn:

@@ -26,7 +26,6 @@ from rlperc.recipe.rows import IMAGE_COLUMNS
 from rlperc.recipe.schema import Data, Evaluate, Model, Recipe
 from rlperc.reward.runner import check_columns
 from rlperc.score.summary import printable
-from rlperc.train.images import has_images
 from rlperc.train.models import load_model
 from rlperc.words.response import Tags, read_response
 from rlperc.worlds import About, load_world
@@ -90,7 +89,7 @@ def examine_alone(exam: Exam, out: Path | None, against: Path | None, say: Calla
             check_columns(runner.reward, rows.column_names, data.source)
     if examiner.measures.perception is None:
         say("a_p, a_r and a_o are not measured: the rows have no column 'perception'")
-    if without := has_images(rows).count(False):
+    if without := examiner.exam.illustrated.count(False):
         say(f"{without} of {len(rows)} rows have no image (columns: {', '.join(rows.column_names)})")
     ours = out if state.is_main_process else None
     with _made(ours):

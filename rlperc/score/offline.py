@@ -13,7 +13,7 @@ from rlperc.reward.contract import Reward
 from rlperc.score.batches import Batch
 from rlperc.score.choose import Candidate, choose
 from rlperc.score.coupling import Coupling
-from rlperc.score.roles import roles_of
+from rlperc.score.roles import EXAMPLES, roles_of
 from rlperc.score.tally import Scored
 
 AT_ONCE = 4096
@@ -72,10 +72,7 @@ def report_text(report: dict[str, Any]) -> list[str]:
         lines.append("  ".join([name.ljust(width), *aligned]).rstrip())
     lines += [""] + [_line(name, report, roles) for name in names]
     lines += null_text(report["null"])
-    missing = [role for role in ("outcome", "perception", "reasoning") if roles[role] is None]
-    hints = {"outcome": "answer_number", "perception": "perception_exact", "reasoning": "answer_follows"}
-    lines += [f"no reward says {role}: such as {hints[role]}" for role in missing]
-    return lines
+    return lines + [f"no reward says {role}: such as {example}" for role, example in EXAMPLES.items() if roles[role] is None]
 
 
 def null_text(null: dict[str, Any]) -> list[str]:

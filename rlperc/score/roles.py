@@ -7,6 +7,9 @@ from typing import Any, NamedTuple
 
 from rlperc.reward.contract import Reward
 
+EXAMPLES = {"outcome": "answer_number", "perception": "perception_exact", "reasoning": "answer_follows"}
+"""Rewards that would do, for the roles that correlations are taken with."""
+
 
 class Roles(NamedTuple):
     """Places among the rewards. A response is right by a reward that is at the upper end of its range.

@@ -19,7 +19,7 @@ from rlperc.recipe.names import reward_name
 from rlperc.recipe.progress import checkpoint_name
 from rlperc.recipe.schema import Recipe, Stage
 from rlperc.reward.plugins import find_reward
-from rlperc.score.roles import roles_of
+from rlperc.score.roles import EXAMPLES, roles_of
 from rlperc.study.plan import Case, Choice, Coupled, Run, Study
 
 
@@ -113,7 +113,6 @@ def plan(study: Study, jobs: Iterable[Job], tiny: bool = False) -> dict[Job, str
         origin = f"# begins with {_digest(planned[job.needs])}\n" if job.needs else ""
         planned[job] = origin + dump_recipe(_begins_with(recipe, job.needs))
         _compare(job, planned[job])
-        _began_with_what_is_there(job)
     return planned
 
 
@@ -186,19 +185,11 @@ def _has_rewards(study: Study, job: Job, recipe: Recipe) -> None:
                 )
 
 
-ROLES = {
-    "perception": "knows the true perception: perception_exact, with weight: 0",
-    "outcome": "credits the outcome: answer_number",
-    "reasoning": "credits reasoning: answer_follows, with weight: 0",
-}
-"""What correlations are taken with, and a reward that would do."""
-
-
 def _has_roles(asked: str, uses: Sequence[str], *wanted: str) -> None:
     roles = roles_of([find_reward(use) for use in uses])
     for role in wanted:
         if getattr(roles, role) is None:
-            raise RecipeError(asked, f"none of the run's rewards {ROLES[role].partition(':')[0]}", ROLES[role].partition(": ")[2])
+            raise RecipeError(asked, f"none of the run's rewards says {role}", f"such as {EXAMPLES[role]}, with `weight: 0`")
 
 
 @contextmanager
@@ -223,20 +214,18 @@ def _begins_with(recipe: Recipe, earlier: Job | None) -> Recipe:
     return recipe.model_copy(update={"stages": stages})
 
 
-def _began_with_what_is_there(job: Job) -> None:
-    """Refuse to compare a run with a model that it did not begin with: trained anew, that differs where GPUs add up."""
-    if job.needs is not None and job.folder.exists() and job.needs.summary() is None:
-        raise RecipeError(
-            f"the study's folder {job.folder.parent.parent}",
-            f"{job.folder} began with the model of {job.needs}, which is not there any more",
-            f"--out another/folder, or remove {job.folder} and what began with it",
-        )
-
-
 def _compare(job: Job, planned: str) -> None:
-    if job.folder.exists() and (not job.file.exists() or job.file.read_text(encoding="utf-8") != planned):
-        raise RecipeError(
-            f"the study's folder {job.folder.parent.parent}",
-            f"{job.folder} holds a run of another recipe than the study's {job} is now",
-            f"--out another/folder, or remove {job.folder} and what began with it",
-        )
+    """Refuse a folder with another run than the planned one, or one that began with a model that will be trained anew."""
+    if not job.folder.exists():
+        return
+    if not job.file.exists() or job.file.read_text(encoding="utf-8") != planned:
+        why = f"holds a run of another recipe than the study's {job} is now"
+    elif job.needs is not None and job.needs.summary() is None:  # on GPUs, which add up in any order, it will be another
+        why = f"began with the model of {job.needs}, which is not there any more"
+    else:
+        return
+    raise RecipeError(
+        f"the study's folder {job.folder.parent.parent}",
+        f"{job.folder} {why}",
+        f"--out another/folder, or remove {job.folder} and what began with it",
+    )

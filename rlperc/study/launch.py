@@ -8,10 +8,10 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from rlperc.errors import FolderError
+from rlperc.recipe.folder import RunFolder
 from rlperc.study.jobs import Job
 
 POLL_S = 0.2
@@ -82,7 +82,7 @@ def _begin(job: Job, recipe: str, at_once: int, launcher: Sequence[str]) -> subp
     threads = {} if several else {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // at_once))}
     try:
         job.folder.parent.mkdir(parents=True, exist_ok=True)
-        _write(job.file, recipe)
+        RunFolder(job.folder).write(job.file, recipe)
         with job.log.open("ab") as log:
             return subprocess.Popen(  # noqa: S603 - the command is the user's own
                 [*launcher, "-m", "rlperc", "train", str(job.file), "--resume"],
@@ -94,13 +94,6 @@ def _begin(job: Job, recipe: str, at_once: int, launcher: Sequence[str]) -> subp
             )
     except OSError as error:
         raise FolderError(f"beginning {job}", str(error), "--out where there is room, and --launch what is there") from None
-
-
-def _write(file: Path, text: str) -> None:
-    """Whole or not at all: it is what a run that was interrupted is known by."""
-    part = file.with_suffix(".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(file)
 
 
 @contextmanager

@@ -73,14 +73,11 @@ def _paths(name: str, many: bool, data: Data) -> Any:
 
 
 def _existing(root: Path, value: str, data: Data) -> str:
-    path = root / value
+    path, asked = root / value, f"the image '{value[:200]}' of {data.source}"
     if not path.is_file():
-        raise DataError(
-            f"the image '{value[:200]}' of {data.source}", f"there is no file {str(path)[:300]}", "images: the images' folder"
-        )
+        raise DataError(asked, f"there is no file {str(path)[:300]}", "images: the images' folder")
     try:
         with PIL.Image.open(path):  # its head alone
             return str(path)
     except (OSError, PIL.Image.DecompressionBombError) as error:
-        asked = f"the image '{value[:200]}' of {data.source}"
         raise DataError(asked, str(error)[:300], "leave its row out, or mend the file") from None
