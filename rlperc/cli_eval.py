@@ -18,7 +18,9 @@ def add_eval(commands: Any) -> None:
     """
     parser = commands.add_parser("eval", help="measure perception and reasoning of any model")
     parser.add_argument("model", metavar="MODEL", help="a hub name, a model's folder, or a run's; of a run, its prompts are used")
-    parser.add_argument("overrides", nargs="*", metavar="KNOB=VALUE", help="of the world, as in blanks=20, or setting=hard")
+    parser.add_argument(
+        "overrides", nargs="*", default=[], metavar="KNOB=VALUE", help="of the world, as in blanks=20, or setting=hard"
+    )
     rows = parser.add_mutually_exclusive_group(required=True)
     rows.add_argument("--world", help="see `rlperc worlds list`")
     rows.add_argument("--data", type=Path, help="a JSONL or parquet file, or a folder by save_to_disk")

@@ -18,7 +18,7 @@ def first_process() -> bool:
 def add_recipe(parser: argparse.ArgumentParser, recipe: str, overrides: str) -> None:
     """Add the arguments; `recipe` and `overrides` say what they are for."""
     parser.add_argument("recipe", help=recipe)
-    parser.add_argument("overrides", nargs="*", metavar="a.b=c", help=overrides)
+    parser.add_argument("overrides", nargs="*", default=[], metavar="a.b=c", help=overrides)
     parser.add_argument("--tiny", action="store_true", help="two steps on a random tiny model of the recipe's architecture")
 
 

@@ -50,7 +50,7 @@ def add_rewards(commands: Any) -> None:
 
 
 def _add_names(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("rewards", nargs="*", metavar="NAME|FILE", help="default: the whole collection")
+    parser.add_argument("rewards", nargs="*", default=[], metavar="NAME|FILE", help="default: the whole collection")
 
 
 def _each(options: argparse.Namespace, run: Callable[[Reward], int]) -> int:

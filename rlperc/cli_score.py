@@ -46,7 +46,7 @@ def add_score(commands: Any) -> None:
 def _add_rewards(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, help='JSON lines, {"completion": text, …columns}, or parquet')
     parser.add_argument(
-        "overrides", nargs="*", metavar="a.b=c", help="with --recipe, as in rewards.answer_number.with.tolerance=1"
+        "overrides", nargs="*", default=[], metavar="a.b=c", help="with --recipe, as in rewards.answer_number.with.tolerance=1"
     )
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--rewards", help="names or paths, with commas between them")

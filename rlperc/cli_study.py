@@ -46,9 +46,10 @@ def run_study(options: argparse.Namespace) -> int:
     study = narrow(load_study(file), options.seeds, options.only)
     out = (options.out or Path("runs") / (f"{file.stem}-tiny" if options.tiny else file.stem)).absolute()
     jobs = jobs_of(study, out)
-    planned = plan(study, jobs, options.tiny)
+    print(f"{options.study}: {len(jobs)} runs; checking their recipes", flush=True)
+    planned = plan(study, jobs, file.parent, options.tiny)
     if options.check:
-        print(f"{options.study}: {len(jobs)} runs, nothing wrong")
+        print("nothing wrong")
         return 0
     failed, code = [], 0
     folder = RunFolder(out)

@@ -38,7 +38,7 @@ def add_worlds(commands: Any) -> None:
 
 def _add_items(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="see `rlperc worlds list`")
-    parser.add_argument("overrides", nargs="*", metavar="KNOB=VALUE", help="as in grid=3, or setting=hard")
+    parser.add_argument("overrides", nargs="*", default=[], metavar="KNOB=VALUE", help="as in grid=3, or setting=hard")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--split", choices=("train", "validation", "test"), default="train")
 
@@ -55,7 +55,7 @@ def _list(options: argparse.Namespace) -> int:
 def _show(options: argparse.Namespace) -> int:
     from rlperc.recipe.load import read_knobs
     from rlperc.report.sheet import contact_sheet
-    from rlperc.worlds import knobs_of, load_world
+    from rlperc.worlds import knobs_explained, knobs_of, load_world
 
     knobs = read_knobs(options.overrides)
     if not 1 <= options.n <= MOST:
@@ -63,7 +63,9 @@ def _show(options: argparse.Namespace) -> int:
     items = _items(options, options.n, options.split, knobs)
     about = load_world(options.name).ABOUT
     print(f"{options.name}: {about.summary}")
-    print(f"knobs: {', '.join(f'{knob}={value}' for knob, value in knobs_of(options.name).items())}")
+    does = knobs_explained(options.name)
+    for knob, value in knobs_of(options.name).items():
+        print(textwrap.fill(f"{knob}={value}: {does[knob]}", 130, initial_indent="  ", subsequent_indent="    "))
     for setting, values in about.settings.items():
         print(f"setting={setting}: {', '.join(f'{knob}={value}' for knob, value in values.items())}")
     print(f"rewards: {about.answer_reward} for the answer, {about.perception_reward} for p*")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,8 @@ from rlperc.words.response import Tags, read_response
 from rlperc.worlds import About, load_world
 
 SHOWN_REASONS, LONGEST = 3, 200
+SAME = ("rewards", "rows")
+"""What two measurements that are compared have in common."""
 
 
 @dataclass(frozen=True)
@@ -173,14 +175,23 @@ def _whose(exam: Exam) -> tuple[str, Tags, Data]:
 def _read(folder: Path, asked: dict[str, Any]) -> list[Judged]:
     try:
         before = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["asked"]
-        same = [before["rewards"], before["rows"]] == [asked["rewards"], asked["rows"]]
+        differs = _difference(before, asked) if [before[key] for key in SAME] != [asked[key] for key in SAME] else None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"--against {folder}", f"it cannot be read: {error!r}", "a folder that `rlperc eval --out` wrote"
         ) from None
-    if not same:
-        raise DataError(f"--against {folder}", f"it was measured on other rows: {json.dumps(before)[:300]}", "the same rows")
+    if differs is not None:
+        raise DataError(f"--against {folder}", f"it was measured otherwise: {differs}", "the same rows and rewards")
     return read_judged(folder / "responses.jsonl")
+
+
+def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What was asked otherwise, before and now; prompts may be."""
+    settings = [{"rewards": one["rewards"], **one["data"], **one["data"].get("with", {})} for one in (before, now)]
+    keys = [key for key in {**settings[0], **settings[1]} if key not in ("with", "system_prompt", "prompt_template")]
+    pairs = {key: [one.get(key, "the default") for one in settings] for key in keys}
+    other = [f"{key} {then}, and now {here}" for key, (then, here) in pairs.items() if then != here]
+    return "; ".join(other) or "the same was asked for, and other rows came"
 
 
 def _texts(rows: Any) -> Any:

@@ -36,10 +36,10 @@ STUDY: dict[str, Any] = {
     "curves": [{"over": "steps", "runs": {"base": None, "plain": 2}}],
 }
 CLAIMS: dict[str, dict[str, Any]] = {
-    "gain": {"says": "s", "kind": "gain", "of": "plain", "over": "base"},
-    "choice": {"says": "s", "kind": "choice", "of": {"agreement": "plain"}, "asked": "base", "over": "base"},
-    "coupling": {"says": "s", "kind": "coupling", "run": "plain", "stage": "warm"},
-    "gap": {"says": "s", "kind": "gap", "of": "plain", "over": "base"},
+    "gain": {"says": "Warming gains", "kind": "gain", "of": "plain", "over": "base"},
+    "choice": {"says": "Warming gains", "kind": "choice", "of": {"agreement": "plain"}, "asked": "base", "over": "base"},
+    "coupling": {"says": "Warming gains", "kind": "coupling", "run": "plain", "stage": "warm"},
+    "gap": {"says": "Warming gains", "kind": "gap", "of": "plain", "over": "base"},
 }
 
 GAIN = {"says": "It gains", "kind": "gain", "of": "fixed", "over": "plain"}
@@ -68,7 +68,7 @@ def write(folder: Path, study: Mapping[str, Any] = STUDY, recipe: str = RECIPE) 
 def recipes_of(study: Study, out: Path) -> dict[Job, str]:
     """Every job's recipe, planned in another folder, where nothing can be refused."""
     elsewhere = out.with_name(f"{out.name}-elsewhere")
-    texts = plan(study, jobs_of(study, elsewhere)).values()
+    texts = plan(study, jobs_of(study, elsewhere), out.parent).values()
     return {job: text.replace(str(elsewhere), str(out)) for job, text in zip(jobs_of(study, out), texts, strict=True)}
 
 

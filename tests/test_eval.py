@@ -51,9 +51,11 @@ def test_a_model_on_a_world_and_against_itself(model: Path, tmp_path: Path, caps
 
 def test_other_rows_are_not_compared(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["eval", str(model), "--world", "digits", *QUICK, "--blind", "--out", str(tmp_path / "one")]) == 0
-    arguments = ["eval", str(model), "--world", "digits", *QUICK, "--seed", "1", "--against", str(tmp_path / "one")]
-    assert main(arguments) == 2
-    assert "it was measured on other rows" in capsys.readouterr().err
+    arguments = ["eval", str(model), "--world", "digits", *QUICK, "--prompt", "plain", "--against", str(tmp_path / "one")]
+    assert main([*arguments, "--seed", "1", "grid=1", "--perception", "perception_exact"]) == 2
+    error = capsys.readouterr().err
+    assert "it was measured otherwise: rewards ['answer_number', 'perception_cells'], and now" in error
+    assert "; seed 0, and now 1; grid the default, and now 1\n" in error
 
 
 def test_rows_of_ones_own_without_p_star(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -25,7 +25,7 @@ def planned(file: Path, out: Path) -> tuple[Study, dict[Job, str]]:
     """A study of one seed, and its jobs' recipes."""
     study = load_study(file)
     study = narrow(study, study.seeds[:1], None)
-    return study, plan(study, jobs_of(study, out))
+    return study, plan(study, jobs_of(study, out), file.parent)
 
 
 def fault(folder: Path, *changes: Change, recipe: str = RECIPE) -> RecipeError:
@@ -79,6 +79,7 @@ TWO_CASES: list[Change] = [
     ("cases.two", {"recipes": {"rl": "small.yaml"}}),
     ("runs.plain.recipe", "rl"),
 ]
+CLAIM = "claims.Warming gains"
 NO_RUN = "there is no run 'plan'; did you mean 'plain'?"
 # Changes; what the error has to say of what was asked, why it cannot be, and what to write instead ("" where `why` says it).
 FAULTS: dict[str, tuple[list[Change], str, str, str]] = {
@@ -95,22 +96,22 @@ FAULTS: dict[str, tuple[list[Change], str, str, str]] = {
     ),
     "a percentage": ([("claims.0.needs", [{"run": "base", "measure": "a", "at_least": 50}])], "at_least: 50", "", "at most 1"),
     "a measure": ([("claims.0.measure", "a_q")], "measure: a_q", "'a_r'", "'a_r'"),
-    "a kind of claim": ([("claims.0.kind", "gian")], "'claims.0.kind: gian'", "none of that name", "did you mean 'gain'?"),
-    "no kind": ([("claims.0", {"says": "s", "of": "plain", "over": "base"})], "claims", "'claims.0.kind' is missing", "kind: …"),
+    "a kind of claim": ([("claims.0.kind", "gian")], f"'{CLAIM}.kind: gian'", "none of that name", "did you mean 'gain'?"),
+    "no kind": ([("claims.0", {"says": "s", "of": "plain", "over": "base"})], "claims", "'claims.s.kind' is missing", "kind: …"),
     "a seed below 0": ([("seeds", [-1])], "seeds.0: -1", "", "at least 0"),
     "no seed": ([("seeds", [])], "seeds", "at least 1 item", ""),
     "no case": ([("cases", {})], "cases", "at least 1 item", ""),
     "no stage": ([("runs.plain.stages", [])], "runs.plain.stages", "at least 1 item", ""),
     "a name with a blank": ([("cases.a b", {"recipes": {"sft": "small.yaml"}})], "a b", "", "letters, digits, - and _"),
     "one override": ([("runs.plain.set", "a=b")], "runs.plain.set: a=b", "a valid list", "[a, b]"),
-    "a claim's run": ([("claims.0.of", "plan")], "study.yaml", f"claims.0: {NO_RUN}", ""),
-    "one of several": ([("claims.0.of", ["plain", "plan"])], "study.yaml", f"claims.0: {NO_RUN}", ""),
-    "what it is over": ([("claims.0.over", "plan")], "study.yaml", f"claims.0: {NO_RUN}", ""),
-    "what it is a share of": ([("claims.0.share_of", "plan")], "study.yaml", f"claims.0: {NO_RUN}", ""),
-    "a choice's run": ([("claims.0", CLAIMS["choice"] | {"of": {"x": "plan"}})], "study.yaml", f"claims.0: {NO_RUN}", ""),
-    "whom a choice asks": ([("claims.0", CLAIMS["choice"] | {"asked": "plan"})], "study.yaml", f"claims.0: {NO_RUN}", ""),
-    "a coupling's run": ([("claims.0", CLAIMS["coupling"] | {"run": "plan"})], "study.yaml", f"claims.0: {NO_RUN}", ""),
-    "a gap's run": ([("claims.0", CLAIMS["gap"] | {"over": "plan"})], "study.yaml", f"claims.0: {NO_RUN}", ""),
+    "a claim's run": ([("claims.0.of", "plan")], "study.yaml", f"{CLAIM}: {NO_RUN}", ""),
+    "one of several": ([("claims.0.of", ["plain", "plan"])], "study.yaml", f"{CLAIM}: {NO_RUN}", ""),
+    "what it is over": ([("claims.0.over", "plan")], "study.yaml", f"{CLAIM}: {NO_RUN}", ""),
+    "what it is a share of": ([("claims.0.share_of", "plan")], "study.yaml", f"{CLAIM}: {NO_RUN}", ""),
+    "a choice's run": ([("claims.0", CLAIMS["choice"] | {"of": {"x": "plan"}})], "study.yaml", f"{CLAIM}: {NO_RUN}", ""),
+    "whom a choice asks": ([("claims.0", CLAIMS["choice"] | {"asked": "plan"})], "study.yaml", f"{CLAIM}: {NO_RUN}", ""),
+    "a coupling's run": ([("claims.0", CLAIMS["coupling"] | {"run": "plan"})], "study.yaml", f"{CLAIM}: {NO_RUN}", ""),
+    "a gap's run": ([("claims.0", CLAIMS["gap"] | {"over": "plan"})], "study.yaml", f"{CLAIM}: {NO_RUN}", ""),
     "more seeds of no recipe": ([("more_seeds", {"stf": [2]})], "study.yaml", "more_seeds.stf: no case has a recipe of", ""),
     "a seed of all, again": ([("more_seeds", {"sft": [2, 1]})], "study.yaml", "more_seeds.sft: all runs have seed 1 already", ""),
     "no base of a seed": (
@@ -126,9 +127,9 @@ FAULTS: dict[str, tuple[list[Change], str, str, str]] = {
         "none",
         "'warm'",
     ),
-    "a need's run": ([("claims.0.needs", [{"run": "plan", "measure": "a"}])], "study.yaml", f"claims.0: {NO_RUN}", ""),
+    "a need's run": ([("claims.0.needs", [{"run": "plan", "measure": "a"}])], "study.yaml", f"{CLAIM}: {NO_RUN}", ""),
     "a bar's run": ([("bars.Both", ["plan"])], "study.yaml", f"bars.Both: {NO_RUN}", ""),
-    "a curve's run": ([("curves.0.runs", {"base": 1, "plan": 2})], "study.yaml", f"curves.0: {NO_RUN}", ""),
+    "a curve's run": ([("curves.0.runs", {"base": 1, "plan": 2})], "study.yaml", f"curves.steps: {NO_RUN}", ""),
     "a curve of one": ([("curves.0.runs", {"base": 1})], "curves", "at least 2 items", ""),
     "from nowhere": ([("runs.plain.from", "plan")], "study.yaml", f"runs.plain.from: {NO_RUN}", ""),
     "from itself": ([("runs.base.from", "base")], "study.yaml", "runs.base.from: base from base never begins", ""),
@@ -267,7 +268,7 @@ def test_a_study_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_check_says_how_much_there_is_to_do_and_does_nothing(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     file = write(tmp_path)
     assert main(["study", str(file), "--check", "--seeds", "4", "5", "6", "--out", str(tmp_path / "out")]) == 0
-    assert capsys.readouterr().out == f"{file}: 6 runs, nothing wrong\n"
+    assert capsys.readouterr().out == f"{file}: 6 runs; checking their recipes\nnothing wrong\n"
     assert not (tmp_path / "out").exists()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def study(folder: Path, *changes: Change) -> Study:
 def planned(folder: Path, *changes: Change, tiny: bool = False) -> dict[str, dict[str, Any]]:
     """The jobs' recipes, by "case run seed"."""
     found = study(folder, *changes)
-    return {str(job): yaml.safe_load(text) for job, text in plan(found, jobs_of(found, folder / "out"), tiny).items()}
+    return {str(job): yaml.safe_load(text) for job, text in plan(found, jobs_of(found, folder / "out"), folder, tiny).items()}
 
 
 def stage(recipe: dict[str, Any], name: str) -> dict[str, Any]:
@@ -204,11 +205,21 @@ def test_a_run_begins_with_the_model_of_the_run_it_is_from(tmp_path: Path) -> No
 
 def test_a_planned_recipe_reads_back_as_itself(tmp_path: Path) -> None:
     found = study(tmp_path, ("runs.plain.set", ["stages.warm.reweight={mode: fixed, perception: 0.5}"]))
-    for job, text in plan(found, jobs_of(found, tmp_path / "out")).items():
+    for job, text in plan(found, jobs_of(found, tmp_path / "out"), tmp_path).items():
         (tmp_path / "again.yaml").write_text(text)
         recipe = load_recipe(tmp_path / "again.yaml")
         assert yaml.safe_load(dump_recipe(recipe)) == yaml.safe_load(text)
         assert recipe.output == job.folder
+
+
+def test_paths_in_a_studys_overrides_count_from_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    (tmp_path / "mine.jsonl").write_text(json.dumps({"prompt": "?", "response": "1", "answer": "1"}) + "\n")
+    own = ["stages.warm.data={file: mine.jsonl}"]
+    for tiny in (False, True):
+        warm = stage(planned(tmp_path, ("runs.plain.set", own), tiny=tiny)["one plain 0"], "warm")
+        assert warm["data"]["file"] == str(tmp_path / "mine.jsonl")
 
 
 def test_tiny_trains_two_steps_of_random_models_but_begins_with_what_the_first_run_left(tmp_path: Path) -> None:
@@ -229,7 +240,7 @@ def test_tiny_trains_two_steps_of_random_models_but_begins_with_what_the_first_r
 @pytest.mark.parametrize("name", ["a study", "study #1", "study: again", "a$word", "100%"])
 def test_a_studys_folder_may_have_any_name(name: str, tmp_path: Path) -> None:
     found = study(tmp_path)
-    for job, text in plan(found, jobs_of(found, tmp_path / name)).items():
+    for job, text in plan(found, jobs_of(found, tmp_path / name), tmp_path).items():
         assert yaml.safe_load(text)["output"] == str(job.folder)
 
 
@@ -253,7 +264,7 @@ def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
 
 def test_a_study_that_has_begun_goes_on(tmp_path: Path) -> None:
     found, jobs = begun(tmp_path)
-    assert list(plan(found, jobs)) == jobs
+    assert list(plan(found, jobs, tmp_path)) == jobs
     assert [job.summary() is not None for job in jobs] == [True, False, False, False]
 
 
@@ -262,7 +273,7 @@ def test_the_run_of_another_recipe_is_refused_and_left_as_it_is(tmp_path: Path) 
     before = contents(tmp_path / "out")
     other = study(tmp_path, ("runs.base.set", ["stages.see.train.max_steps=3"]))
     with pytest.raises(RecipeError) as caught:
-        plan(other, jobs_of(other, tmp_path / "out"))
+        plan(other, jobs_of(other, tmp_path / "out"), tmp_path)
     error = caught.value
     assert str(tmp_path / "out") in error.asked
     assert f"{jobs[0].folder} holds a run of another recipe than the study's one base 0 is now" in error.why
@@ -273,13 +284,13 @@ def test_the_run_of_another_recipe_is_refused_and_left_as_it_is(tmp_path: Path) 
 def test_a_run_is_not_compared_with_a_model_that_it_did_not_begin_with(tmp_path: Path) -> None:
     found, jobs = begun(tmp_path)
     base, plain = jobs[:2]
-    text = plan(found, jobs)[plain]
+    text = plan(found, jobs, tmp_path)[plain]
     leave(plain, summary(a=0.5))
     plain.file.write_text(text)
-    assert list(plan(found, jobs)) == jobs
+    assert list(plan(found, jobs, tmp_path)) == jobs
     (base.folder / "summary.json").unlink()
     with pytest.raises(RecipeError, match="began with the model of one base 0, which is not there any more"):
-        plan(found, jobs)
+        plan(found, jobs, tmp_path)
 
 
 def test_a_folder_of_which_nothing_is_known_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
@@ -287,7 +298,7 @@ def test_a_folder_of_which_nothing_is_known_is_refused_and_left_as_it_is(tmp_pat
     jobs[0].file.unlink()
     before = contents(tmp_path / "out")
     with pytest.raises(RecipeError, match="base-0"):
-        plan(found, jobs)
+        plan(found, jobs, tmp_path)
     assert contents(tmp_path / "out") == before
 
 
@@ -295,7 +306,7 @@ def test_more_runs_seeds_and_claims_may_come_to_a_study_that_has_begun(tmp_path:
     begun(tmp_path)
     more = ("runs.more", {"recipe": "sft", "from": "base", "stages": ["warm"]})
     found = study(tmp_path, more, ("seeds", [0, 1, 2]), ("claims", []))
-    assert len(plan(found, jobs_of(found, tmp_path / "out"))) == 9
+    assert len(plan(found, jobs_of(found, tmp_path / "out"), tmp_path)) == 9
 
 
 @pytest.mark.parametrize("text", ['{"status": "running"}', '{"status": "failed"}', '{"status": "do', ""])
@@ -313,6 +324,6 @@ def test_what_a_run_began_with_belongs_to_it(tmp_path: Path) -> None:
     apart = ("runs.apart", {"recipe": "sft", "stages": ["warm"]})
     before = study(tmp_path, apart)
     after = study(tmp_path, apart, ("runs.base.set", ["stages.see.train.weight_decay=0.5"]))
-    texts = [plan(one, jobs_of(one, tmp_path / "out")) for one in (before, after)]
+    texts = [plan(one, jobs_of(one, tmp_path / "out"), tmp_path) for one in (before, after)]
     changes = {job.run for job in texts[0] if texts[0][job] != texts[1][job]}
     assert changes == {"base", "plain"}

@@ -120,7 +120,8 @@ def test_worlds_list_and_show(tmp_path: Path, capsys: pytest.CaptureFixture) -> 
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(WORLDS)
     assert main(["worlds", "show", "scenes", "setting=small", "--n", "3", "--out", str(tmp_path / "a.png")]) == 0
     shown = capsys.readouterr().out
-    assert all(f"{knob}=" in shown for knob in knobs_of("scenes"))
+    assert "  hops=1: steps that a question takes, 1 to 3." in shown
+    assert all(f"\n  {knob}={value}: " in shown for knob, value in knobs_of("scenes").items())
     assert "objects_matched for p*" in shown
     assert "the best constant answer" in shown
     assert Image.open(tmp_path / "a.png").width > 600

@@ -93,9 +93,16 @@ def _address(location: Iterable[int | str], raw: Any, kinds: Mapping[str, Any]) 
             continue  # not the user's word, but the schema's, for which kind was chosen
         known = _stands(node, key)
         node = node[key] if known else None
-        named = isinstance(key, int) and isinstance(node, dict) and ("name" in node or "use" in node)
-        words.append(item_name(node) if named else str(key))
+        called = _called(node) if isinstance(key, int) else None
+        words.append(called or str(key))
     return ".".join(words)
+
+
+def _called(item: Any) -> str | None:
+    """What an item of a list is called by whoever wrote it: a stage, a reward, a study's claim."""
+    if not isinstance(item, dict):
+        return None
+    return item_name(item) if "name" in item or "use" in item else item.get("says")
 
 
 def _stands(node: Any, key: int | str) -> bool:

@@ -50,21 +50,22 @@ def recipes() -> dict[str, Path]:
     return {file.stem: file for file in sorted(bundled("recipes").glob("*.yaml"))}
 
 
-def load_recipe(path: str | Path, *overrides: str) -> Recipe:
+def load_recipe(path: str | Path, *overrides: str, base: Path | None = None) -> Recipe:
     """Read a recipe and resolve it.
 
     Args:
         path: a YAML file, or the path of a bundled one such as `recipes/quickstart.yaml`.
         overrides: `a.b=c`; items of a list are addressed by name, as in `stages.reason.train.max_steps=20`.
+        base: the folder that relative paths in overrides count from. Default: where the shell stands.
 
     Raises:
         RecipeError: it is not there, is not YAML, or says something that no recipe can say.
     """
     file = _find(path)
-    return _validate(_resolved(file, overrides), file)
+    return _validate(_resolved(file, overrides, base), file)
 
 
-def load_tiny(path: str | Path, *overrides: str) -> tuple[Recipe, str]:
+def load_tiny(path: str | Path, *overrides: str, base: Path | None = None) -> tuple[Recipe, str]:
     """Read a recipe and make it tiny, for a try of a minute. Args as in `load_recipe`.
 
     Returns:
@@ -74,19 +75,19 @@ def load_tiny(path: str | Path, *overrides: str) -> tuple[Recipe, str]:
         RecipeError: as `load_recipe`; or no tiny model of the recipe's architecture can be built.
     """
     file = _find(path)
-    resolved = _resolved(file, overrides)
+    resolved = _resolved(file, overrides, base)
     # Whatever an override comes to lie under in the resolved recipe is the user's.
     paths = [override.partition("=")[0] for override in overrides]
     outer = [path for path in paths if not any(path.startswith(f"{other}.") for other in paths)]
-    marked = _resolved(file, [f"{path}={_GIVEN}" for path in outer])
+    marked = _resolved(file, [f"{path}={_GIVEN}" for path in outer], base)
     changed = make_tiny(resolved, lambda *keys: _is_given(marked, keys))
     return _validate(resolved, file), changed
 
 
-def _resolved(file: Path, overrides: Iterable[str]) -> dict[str, Any]:
+def _resolved(file: Path, overrides: Iterable[str], base: Path | None) -> dict[str, Any]:
     raw = read_yaml(file, f"the recipe {file}", "model:, data:, rewards:, stages:")
     for override in overrides:
-        _override(raw, override)
+        _override(raw, override, base or Path.cwd())
     raw.setdefault("name", file.stem)
     raw.setdefault("output", f"runs/{raw['name']}")
     return _resolve(raw, file.parent)
@@ -127,7 +128,7 @@ def read_yaml(file: Path, asked: str, keys: str) -> dict[str, Any]:
     return raw
 
 
-def _override(raw: dict[str, Any], text: str) -> None:
+def _override(raw: dict[str, Any], text: str, base: Path) -> None:
     path, equals, value = text.partition("=")
     if not equals or not path:
         raise RecipeError(f"the override '{text}'", "it has no `=`", "a.b=c, as in stages.reason.train.max_steps=20")
@@ -145,7 +146,7 @@ def _override(raw: dict[str, Any], text: str) -> None:
         node.remove(_step(node, last, text, where))
         return
     if not OPAQUE & set(parents):
-        _absolute(given, Path.cwd())  # what is written in the shell counts from where the shell stands
+        _absolute(given, base)
     node[last] = given[last]
 
 

@@ -66,12 +66,18 @@ def find_reward(use: str, base: Path | None = None) -> Reward:
 
 def _named_rewards() -> dict[str, list[str]]:
     """Every name, with what stands behind it: files of the collection, functions that installed packages announce."""
+    known = {name: [str(file)] for name, file in collection().items()}
+    for name, value in _announced(tuple(sys.path)):
+        known.setdefault(name, []).append(value)
+    return known
+
+
+@functools.cache
+def _announced(searched: tuple[str, ...]) -> list[tuple[str, str]]:
+    """What the packages installed there announce; a recipe asks dozens of times, and each reading takes 15 ms."""
     import importlib.metadata  # takes longer to import than a reward takes to load
 
-    known = {name: [str(file)] for name, file in collection().items()}
-    for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
-        known.setdefault(entry.name, []).append(entry.value)
-    return known
+    return [(entry.name, entry.value) for entry in importlib.metadata.entry_points(group=ENTRY_POINTS)]
 
 
 def split_path(use: str, base: Path | None) -> tuple[Path | None, str | None]:

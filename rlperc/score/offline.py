@@ -98,7 +98,9 @@ def _line(name: str, report: dict[str, Any], roles: dict[str, Any]) -> str:
         parts.append(f"rescues {100 * report['rescued'][name]:.0f} %")
         parts.append(f"against the outcome in {'–' if opposed is None else f'{100 * opposed:.0f} %'} of those where both differ")
     if name in report["share"]:
-        parts.append(f"{100 * report['share'][name]:.0f} % of the variance of the plain sum")
+        share = report["share"][name]
+        opposing = ", which it lessens: it goes against the others" if share < -0.005 else ""
+        parts.append(f"{100 * share:.0f} % of the variance of the plain sum{opposing}")
     return f"{name}: {', '.join(parts)}"
 
 

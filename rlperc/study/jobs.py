@@ -89,12 +89,13 @@ def _of_one(study: Study, out: Path, case: str, seed: int) -> Iterator[Job]:
     yield from made.values()
 
 
-def plan(study: Study, jobs: Iterable[Job], tiny: bool = False) -> dict[Job, str]:
+def plan(study: Study, jobs: Iterable[Job], base: Path, tiny: bool = False) -> dict[Job, str]:
     """The recipe of every job, as YAML; checked as far as it can be before anything has run.
 
     Args:
         study: whose jobs they are.
         jobs: each after the one it needs.
+        base: the folder of the study's file, which paths in its overrides count from.
         tiny: two steps for each stage, on random tiny models, as `rlperc train --tiny` does.
 
     Raises:
@@ -104,7 +105,7 @@ def plan(study: Study, jobs: Iterable[Job], tiny: bool = False) -> dict[Job, str
     checked: set[tuple[str, str]] = set()
     for job in jobs:
         with _told_where(job):
-            recipe = _recipe(study, job, tiny)
+            recipe = _recipe(study, job, base, tiny)
             if (job.case, job.run) not in checked:
                 check_recipe(recipe)
                 _has_rewards(study, job, recipe)
@@ -116,12 +117,13 @@ def plan(study: Study, jobs: Iterable[Job], tiny: bool = False) -> dict[Job, str
     return planned
 
 
-def _recipe(study: Study, job: Job, tiny: bool) -> Recipe:
+def _recipe(study: Study, job: Job, base: Path, tiny: bool) -> Recipe:
     run, case = study.runs[job.run], study.cases[job.case]
     file, overrides = case.recipes[run.recipe], [_worded(text, case, job) for text in (*case.set_, *run.set_)]
     # As JSON, which YAML reads as what it was: a folder's name may hold ` #` or `: `.
     own = f"seed={job.seed}", f"name={json.dumps(f'{job.case}-{job.run}')}", f"output={json.dumps(str(job.folder))}"
-    recipe = load_tiny(file, *overrides, *own)[0] if tiny else load_recipe(file, *overrides, *own)
+    overrides = [*overrides, *own]
+    recipe = load_tiny(file, *overrides, base=base)[0] if tiny else load_recipe(file, *overrides, base=base)
     names = case.stages.get(job.run, run.stages)
     # A run that begins with another's model has not seen its rows: within a case every stage draws its own.
     first = 1000 * job.seed + 100 * list(dict.fromkeys(case.recipes.values())).index(file)

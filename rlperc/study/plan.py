@@ -230,19 +230,18 @@ class Study(Part):
 
     @model_validator(mode="after")
     def _looks_at_its_runs(self) -> Study:
-        for place, claim in enumerate(self.claims):
+        for claim in self.claims:
             for run in [*claim.runs, *(need.run for need in claim.needs)]:
-                self._known(run, f"claims.{place}")
+                self._known(run, f"claims.{claim.says}")
             if isinstance(claim, Coupled) and claim.stage not in (stages := self.runs[claim.run].stages):
-                raise ValueError(
-                    f"claims.{place}: the run '{claim.run}' has no stage '{claim.stage}'; {did_you_mean(claim.stage, stages)}"
-                )
+                why = f"the run '{claim.run}' has no stage '{claim.stage}'; {did_you_mean(claim.stage, stages)}"
+                raise ValueError(f"claims.{claim.says}: {why}")
         for title, runs in self.bars.items():
             for run in runs:
                 self._known(run, f"bars.{title}")
-        for place, curve in enumerate(self.curves):
+        for curve in self.curves:
             for run in curve.runs:
-                self._known(run, f"curves.{place}")
+                self._known(run, f"curves.{curve.over}")
         for name, case in self.cases.items():
             for run in case.stages:
                 self._known(run, f"cases.{name}.stages")

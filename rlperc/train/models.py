@@ -54,6 +54,10 @@ def _shared(source: str | Path, settings: Model) -> dict[str, Any]:
 
 @contextmanager
 def _found(source: str | Path) -> Iterator[None]:
+    # `runs/nothing` could be a hub's name, and the hub would be asked for minutes where there is no network.
+    above = Path(source).parent
+    if above != Path() and above.is_dir() and not Path(source).exists():
+        raise RecipeError(f"the model '{source}'", f"there is no such folder in {above}", "a hub name, or a model's folder")
     try:
         yield
     except (OSError, ValueError, ImportError, SafetensorError) as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
@@ -99,6 +100,13 @@ def knobs_of(name: str) -> dict[str, Any]:
     """A world's knobs and their defaults."""
     parameters = inspect.signature(load_world(name).items).parameters.values()
     return {one.name: one.default for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def knobs_explained(name: str) -> dict[str, str]:
+    """What each knob of a world does, as the docstring of its `items` says; nothing under `python -OO`."""
+    _, _, arguments = (inspect.getdoc(load_world(name).items) or "").partition("Args:\n")
+    found = re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", arguments, re.MULTILINE)
+    return {knob: " ".join(text.split()) for knob, text in found if knob in knobs_of(name)}
 
 
 def resolve(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
