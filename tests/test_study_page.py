@@ -312,6 +312,13 @@ def test_a_choice_by_a_measure_that_some_run_has_not_is_not_drawn_there(tmp_path
     assert page.json["claims"][1]["verdict"] == "not measured"
 
 
+def test_every_choice_is_drawn_in_every_case_that_asked(tmp_path: Path) -> None:
+    again = WHOLE["claims"][1] | {"says": "So does what it sees", "measure": "a_p"}
+    study = changed(("claims", [*WHOLE["claims"], again]), study=WHOLE)
+    part = Page(tmp_path, study, whole("one", "two")).part("Does a surrogate's correlation foretell what it gains?")
+    assert [part.count(f"<!-- points of {measure} over plain -->") for measure in ("a", "a_p")] == [2, 2]
+
+
 def test_colours_are_explained_also_where_the_first_case_is_not_done(tmp_path: Path) -> None:
     part = Page(tmp_path, WHOLE, whole("two")).part("What the outcome reward moves with")
     for word in ("reasoning", "perception", "independence alone"):
@@ -322,7 +329,7 @@ def test_the_command_on_the_page_makes_the_same_study_again(tmp_path: Path, caps
     """Nothing is left to train."""
     file, out = write(tmp_path, changed(("cases.two", {"recipes": {"sft": "small.yaml"}}))), tmp_path / "out"
     study = narrow(load_study(file), [7], ["two"])
-    for job, recipe in plan(study, jobs_of(study, out)).items():
+    for job, recipe in plan(study, jobs_of(study, out), tmp_path).items():
         leave(job, summary(a=0.5))
         job.file.write_text(recipe)
     assert main(["study", str(file), "--seeds", "7", "--only", "two", "--out", str(out)]) == 0

@@ -90,7 +90,7 @@ def _sources(study: Study, beside: Path) -> dict[str, str]:
 def _plots(study: Study, done: Summaries, jobs: Sequence[Job]) -> dict[str, Any]:
     present = {case: {run for of, run, _ in done if of == case} for case in study.cases}
     coupled = [claim for claim in study.claims if isinstance(claim, Coupled)]
-    chosen = next((claim for claim in study.claims if isinstance(claim, Choice)), None)
+    chosen = [claim for claim in study.claims if isinstance(claim, Choice)]
     return {
         "bars": {
             title: {case: bars(study, done, case, runs) for case, there in present.items() if there & set(runs)}
@@ -106,9 +106,7 @@ def _plots(study: Study, done: Summaries, jobs: Sequence[Job]) -> dict[str, Any]
             for over in dict.fromkeys(one.over for one in study.curves)
         },
         "couplings": [couplings(study, done, claim) for claim in coupled if any(claim.run in runs for runs in present.values())],
-        "choices": {c: choices(study, done, c, chosen) for c, there in present.items() if chosen.asked in there}
-        if chosen
-        else {},
+        "choices": [(c, choices(study, done, c, one)) for one in chosen for c, there in present.items() if one.asked in there],
         "weights": {case: lines_plot(found, "λ") for case in study.cases if (found := _weights(done, jobs, case))},
     }
 
