@@ -62,14 +62,17 @@ def test_a_share_of_what_another_run_gains() -> None:
     claim, runs = GAIN | {"share_of": "labels"}, "plain fixed labels"
     finding = one(claim, measured(plain=ZERO, fixed=UP, labels=[20, 22, 24]), runs=runs)
     assert found_in(finding).notes == ("50 % of what labels gains",)
-    assert found_in(one(claim, measured(plain=[9] * 3, fixed=[9] * 3, labels=[8, 9, 9]), runs=runs)).notes == ()
+    for labels in ([8, 9, 9], [-20, 9, 40]):  # a loss, and a mean gain of 0.7 that is chance
+        found = found_in(one(claim, measured(plain=[9] * 3, fixed=UP, labels=labels), runs=runs))
+        assert found.notes == ("labels itself gains nothing beyond chance",)
 
 
 def test_a_share_is_of_what_the_same_seeds_gain() -> None:
-    """Of the surrogate only seed 0 is done: 5 of 10 points, though the labels gain 60 with the others."""
-    done = measured(plain=ZERO, fixed=[5, None, None], labels=[10, 60, 60])
-    finding = one(GAIN | {"share_of": "labels"}, done, runs="plain fixed labels")
+    """Of the surrogate two seeds are done: 5 of 10 points, though the labels gain 60 with the other. One seed shows nothing."""
+    claim, runs = GAIN | {"share_of": "labels"}, "plain fixed labels"
+    finding = one(claim, measured(plain=ZERO, fixed=[5, 5, None], labels=[10, 10, 60]), runs=runs)
     assert found_in(finding).notes == ("50 % of what labels gains",)
+    assert found_in(one(claim, measured(plain=ZERO, fixed=[5, None, None], labels=[10, 60, 60]), runs=runs)).notes == ()
 
 
 # --- the surrogate that correlations favour ------------------------------------------------------------------------------

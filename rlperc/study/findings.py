@@ -184,11 +184,17 @@ def _better(claim: Gain | Choice, study: Study, done: Summaries, case: str) -> t
         notes.append("seed by seed: " + ", ".join(picked[seed] for seed in seeds))
     if claim.share_of:
         whole = _differences(study, done, case, claim.share_of, claim.over, claim.measure)
-        both = [seed for seed in seeds if seed in whole]
-        if both and (mean := statistics.mean(whole[seed] for seed in both)) > 0:
-            share = statistics.mean(gains[picked[seed]][seed] for seed in both) / mean
-            notes.append(f"{100 * share:.0f} % of what {claim.share_of} gains")
+        both = [(gains[picked[seed]][seed], whole[seed]) for seed in seeds if seed in whole]
+        notes += (
+            [_share([part for part, _ in both], Spread(tuple(of for _, of in both)), claim.share_of)] if len(both) > 1 else []
+        )
     return spread, notes
+
+
+def _share(parts: Sequence[float], whole: Spread, run: str) -> str:
+    if whole.interval is None or whole.interval[0] <= 0:
+        return f"{run} itself gains nothing beyond chance"
+    return f"{100 * statistics.mean(parts) / whole.mean:.0f} % of what {run} gains"
 
 
 def _differences(study: Study, done: Summaries, case: str, run: str, over: str, measure: str) -> dict[int, float]:
