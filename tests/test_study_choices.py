@@ -12,7 +12,7 @@ from studies import CLAIMS, GAIN, found_in, measured, moves, one, outcomes, summ
 
 from rlperc.score.coupling import Coupling
 from rlperc.score.roles import Roles
-from rlperc.study.findings import surrogates
+from rlperc.study.measured import surrogates
 
 ZERO, UP = [0, 0, 0], [10, 11, 12]
 

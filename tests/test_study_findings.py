@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from studies import GAIN, found_in, measured, one, study_of, values
 
-from rlperc.study.findings import Spread, findings, spread_of
+from rlperc.study.findings import findings
+from rlperc.study.measured import Spread, spread_of
 from rlperc.study.plan import Study
 
 ZERO = [0, 0, 0]

@@ -2,45 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from rlperc.study.measured import Coupling, Spread, Summaries, coupling_of, measure_of, spread_of, surrogates
 from rlperc.study.plan import Aim, Choice, Claim, Coupled, Gain, Gap, Need, Study
 
-Summaries = Mapping[tuple[str, str, int], Mapping[str, Any]]
-"""By case, run and seed: the summaries of the runs that are done."""
 Verdict = Literal["reproduced", "no harm seen", "not reproduced", "not testable at this scale", "one seed only", "not measured"]
-CONFIDENCE = 0.95
-
-
-@dataclass(frozen=True)
-class Spread:
-    """A number over seeds, in points or as a correlation: each value, mean, standard deviation, and Student's 95 % interval."""
-
-    values: tuple[float, ...]
-
-    @property
-    def mean(self) -> float:
-        """Over seeds."""
-        return statistics.mean(self.values)
-
-    @property
-    def deviation(self) -> float | None:
-        """None for a single seed."""
-        return statistics.stdev(self.values) if len(self.values) > 1 else None
-
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        """None for a single seed."""
-        if self.deviation is None:
-            return None
-        from scipy import stats
-
-        half = stats.t.ppf((1 + CONFIDENCE) / 2, len(self.values) - 1) * self.deviation / math.sqrt(len(self.values))
-        return self.mean - float(half), self.mean + float(half)
 
 
 @dataclass(frozen=True)
@@ -74,20 +44,6 @@ class Finding:
 def findings(study: Study, done: Summaries) -> list[Finding]:
     """Every claim of a study against the summaries of its runs."""
     return [_finding(claim, study, done) for claim in study.claims]
-
-
-def spread_of(study: Study, done: Summaries, case: str, run: str, measure: str) -> Spread | None:
-    """A run's measure in percent, over the seeds that are done."""
-    values = [measure_of(done, case, run, seed, measure) for seed in study.all_seeds]
-    known = tuple(100 * value for value in values if value is not None)
-    return Spread(known) if known else None
-
-
-def measure_of(done: Summaries, case: str, run: str, seed: int, measure: str) -> float | None:
-    """What a run that is done came to, as a fraction; None where it is not, or was not measured so."""
-    summary = done.get((case, run, seed))
-    value = None if summary is None else summary["eval"].get("after", {}).get(measure)
-    return None if value is None else float(value)
 
 
 def _finding(claim: Claim, study: Study, done: Summaries) -> Finding:
@@ -185,16 +141,20 @@ def _better(claim: Gain | Choice, study: Study, done: Summaries, case: str) -> t
     if claim.share_of:
         whole = _differences(study, done, case, claim.share_of, claim.over, claim.measure)
         both = [(gains[picked[seed]][seed], whole[seed]) for seed in seeds if seed in whole]
-        notes += (
-            [_share([part for part, _ in both], Spread(tuple(of for _, of in both)), claim.share_of)] if len(both) > 1 else []
-        )
+        notes += _share(both, claim.share_of) if both else []
     return spread, notes
 
 
-def _share(parts: Sequence[float], whole: Spread, run: str) -> str:
-    if whole.interval is None or whole.interval[0] <= 0:
-        return f"{run} itself gains nothing beyond chance"
-    return f"{100 * statistics.mean(parts) / whole.mean:.0f} % of what {run} gains"
+def _share(both: Sequence[tuple[float, float]], run: str) -> list[str]:
+    """How much of another run's gain this one's is, both seed by seed; a share of what may be nothing means nothing."""
+    part, whole = (Spread(values) for values in zip(*both, strict=True))
+    if whole.interval is None:
+        return []
+    return [
+        f"{100 * part.mean / whole.mean:.0f} % of what {run} gains"
+        if whole.interval[0] > 0
+        else f"{run} itself gains nothing beyond chance"
+    ]
 
 
 def _differences(study: Study, done: Summaries, case: str, run: str, over: str, measure: str) -> dict[int, float]:
@@ -226,38 +186,7 @@ def _favoured(claim: Choice, study: Study, done: Summaries, case: str) -> dict[i
     return found
 
 
-def surrogates(summary: Mapping[str, Any] | None) -> dict[str, float]:
-    """How each reward of a run's RL stage moves with true perception within groups."""
-    for coupling in (summary or {}).get("coupling", {}).values():
-        names, truth = coupling["rewards"], coupling["roles"]["perception"]
-        if truth is not None:
-            row = coupling["matrix"][names.index(truth)]
-            return {name: value for name, value in zip(names, row, strict=True) if value is not None and name != truth}
-    return {}
-
-
 # --- couplings and gaps ------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Coupling:
-    """The outcome's correlations within groups, in one RL stage, and what independence would give."""
-
-    reasoning: float
-    perception: float
-    null_reasoning: float | None = None
-    null_perception: float | None = None
-
-
-def coupling_of(summary: Mapping[str, Any] | None, stage: str) -> Coupling | None:
-    """None where the run is not done, or one of the three rewards is not there or never varied."""
-    null = (summary or {}).get("coupling", {}).get(stage, {}).get("null")
-    if not null:
-        return None
-    reasoning, perception = null["within"]["reasoning"], null["within"]["perception"]
-    if reasoning["observed"] is None or perception["observed"] is None:
-        return None
-    return Coupling(reasoning["observed"], perception["observed"], reasoning["independent"], perception["independent"])
 
 
 def _coupling(claim: Coupled, study: Study, done: Summaries, case: str) -> tuple[Spread | None, list[str]]:

@@ -14,8 +14,9 @@ from rlperc.recipe.folder import RunFolder
 from rlperc.report.numbers import MEASURES
 from rlperc.report.page import template
 from rlperc.report.plots import Point, lines_plot
-from rlperc.study.findings import Finding, Found, Spread, Summaries, as_json, findings, spread_of
+from rlperc.study.findings import Finding, Found, as_json, findings
 from rlperc.study.jobs import Job
+from rlperc.study.measured import Spread, Summaries, spread_of
 from rlperc.study.plan import Choice, Coupled, Measure, Study
 from rlperc.study.plots import bars, choices, couplings, curve
 

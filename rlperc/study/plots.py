@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rlperc.report.plots import COLORS, axes, svg
-from rlperc.study.findings import Coupling, Spread, Summaries, coupling_of, measure_of, spread_of, surrogates
+from rlperc.study.measured import Coupling, Spread, Summaries, coupling_of, measure_of, spread_of, surrogates
 from rlperc.study.plan import Choice, Coupled, Curve, Measure, Study
 
 SHOWN: tuple[Measure, ...] = ("a", "a_p", "a_r")
