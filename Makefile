@@ -31,6 +31,7 @@ bench: .venv/ready
 	$(BIN)/python tests/benchmarks/isolation.py
 	$(BIN)/python tests/benchmarks/maths.py
 	$(BIN)/python tests/benchmarks/score.py
+	$(BIN)/python tests/benchmarks/worlds.py
 	$(BIN)/python tests/benchmarks/step_time.py
 	$(BIN)/python tests/benchmarks/spans.py
 	$(BIN)/python tests/benchmarks/learning.py --seeds 0 1 2 3 4

@@ -82,7 +82,7 @@ def items(
     """
     confused = _checked(grid, noise, balanced, turns, wordings, misread, misread_probability)
     slips = _slips(turns, slip, slip_probability)
-    images, labels = _split(split)
+    labels = _split(split)[1]
     random = np.random.default_rng([seed, SPLITS.index(split)])
     had: Counter[tuple[str, str]] = Counter()
 
@@ -100,7 +100,7 @@ def items(
         ]
         think, said = _work_out(task, stated, said_for)
         yield Item(
-            image=_draw(random, images[chosen], noise),
+            image=_draw(random, split, chosen, noise),
             question=_question(task),
             answer=_work_out(task, truth)[1],
             perception=canonical(truth),
@@ -274,9 +274,9 @@ def _split(split: Split) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     return (data.images[mine] / 16.0).astype(np.float32), data.target[mine].astype(np.int64)
 
 
-def _draw(random: np.random.Generator, digits: NDArray[np.float32], noise: float) -> Image.Image:
-    """Draw digits of shape (rows, columns, 8, 8): light ink on dark paper, both coloured, jittered, with noise."""
-    rows, columns = digits.shape[:2]
+def _draw(random: np.random.Generator, split: Split, chosen: NDArray[np.int64], noise: float) -> Image.Image:
+    """Draw images of a split, (rows, columns): light ink on dark paper, both coloured, jittered, with noise."""
+    rows, columns = chosen.shape
     ink = np.zeros((rows, CELL_PIXELS, columns, CELL_PIXELS, 1), dtype=np.float32)
     sizes = random.integers(12, 16, size=(rows, columns)).tolist()
     corners = random.random((rows, columns, 2))
@@ -284,7 +284,7 @@ def _draw(random: np.random.Generator, digits: NDArray[np.float32], noise: float
         for c in range(columns):
             size = sizes[r][c]
             top, left = (corners[r, c] * (CELL_PIXELS - size + 1)).astype(int)
-            ink[r, top : top + size, c, left : left + size, 0] = _scale(digits[r, c], size)
+            ink[r, top : top + size, c, left : left + size, 0] = _scaled(split, int(chosen[r, c]), size)
     paper = random.uniform(0.0, 0.3, (rows, 1, columns, 1, 3)).astype(np.float32)
     pen = random.uniform(0.6, 1.0, (rows, 1, columns, 1, 3)).astype(np.float32)
     canvas = (paper + (pen - paper) * ink).reshape(rows * CELL_PIXELS, columns * CELL_PIXELS, 3)
@@ -292,6 +292,8 @@ def _draw(random: np.random.Generator, digits: NDArray[np.float32], noise: float
     return Image.fromarray((canvas.clip(0.0, 1.0) * 255).astype(np.uint8), "RGB")
 
 
-def _scale(digit: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    glyph = Image.fromarray(digit).resize((size, size), Image.Resampling.BILINEAR)
+@functools.lru_cache(maxsize=8192)  # all 1,797 in four sizes
+def _scaled(split: Split, index: int, size: int) -> NDArray[np.float32]:
+    """Shape: (size, size). Shared: not to be written to."""
+    glyph = Image.fromarray(_split(split)[0][index]).resize((size, size), Image.Resampling.BILINEAR)
     return np.asarray(glyph, dtype=np.float32)
