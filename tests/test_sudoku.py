@@ -98,6 +98,16 @@ def test_digits_and_blanks_are_anywhere_alike() -> None:
     assert Counter(item.answer for item in items).most_common(1)[0][1] < 0.015 * len(items)
 
 
+def test_grids_are_not_of_one_pattern() -> None:
+    """Three digits stand together in a row of a box: of 27 such places, some 23 differ, and 3 or 9 in one grid renamed."""
+    random = np.random.default_rng(0)
+    grids = [np.reshape(sudoku_rules.full_grid(random, 9), (9, 9)) for _ in range(300)]
+    for lines in (grids, [grid.T for grid in grids]):
+        sets = [len({frozenset(three) for three in grid.reshape(27, 3).tolist()}) for grid in lines]
+        assert np.mean(sets) > 22
+    assert len({tuple(sudoku_rules.full_grid(random, 4)) for _ in range(8000)}) == 288  # all there are
+
+
 def test_one_question_for_each_size() -> None:
     assert len({item.question for item in make(20, cell=10)}) == 1
     assert {item.question for item in make(20, **SMALL)} == {

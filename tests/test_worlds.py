@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from datasets import load_from_disk
 from PIL import Image
@@ -47,6 +48,50 @@ def test_the_truth_pays_in_full_and_another_items_does_not(name: str, setting: s
         assert item.perception not in item.task
         solved = solve(item.task, item.perception)
         assert solved is not None
+
+
+DRAWN = {  # knobs of how items are drawn
+    "digits": [{"noise": 0.3}],
+    "scenes": [{"noise": 0.0}, {"jitter": 1.0}, {"occlusion": 0.4}, {"clutter": 9}, {"cell": 20}, {"style": "held_out"}],
+    "graph_coloring": [{"noise": 0.0}, {"jitter": 0.3}, {"size": 90}, {"shuffled": True}, {"style": "held_out"}],
+    "sudoku": [{"noise": 0.0}, {"cell": 20}, {"style": "held_out"}],
+}
+TAUGHT = {  # of the teacher
+    "digits": [{"misread": {6: 8}, "misread_probability": 0.9}, {"wordings": 9}, {"turns": 3}],
+    "scenes": [{"misread": {"red": "blue"}, "misread_probability": 0.9}],
+    "graph_coloring": [{"missed_probability": 0.5}],
+    "sudoku": [{"misread": {3: 0}, "misread_probability": 0.9}],
+}
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_a_knob_turns_nothing_else(name: str) -> None:
+    small = {"setting": "small", "balanced": False} if name == "digits" else {"setting": "small"}
+
+    def made(**knobs: object) -> list[Item]:
+        return list(make_items(name, 8, 0, "train", {**small, **knobs}))
+
+    usual = made()
+    for knobs in DRAWN[name]:
+        turned = made(**knobs)
+        assert [one.image.tobytes() for one in turned] != [one.image.tobytes() for one in usual]
+        assert [one.response() for one in turned] == [one.response() for one in usual]
+        assert [(one.question, one.perception) for one in turned] == [(one.question, one.perception) for one in usual]
+    for knobs in TAUGHT[name]:
+        turned = made(**knobs)
+        assert [one.response() for one in turned] != [one.response() for one in usual]
+        assert [(one.image.tobytes(), one.perception) for one in turned] == [
+            (one.image.tobytes(), one.perception) for one in usual
+        ]
+
+
+@pytest.mark.parametrize(("name", "knobs"), [("scenes", {"clutter": 9}), ("graph_coloring", {}), ("sudoku", {}), ("digits", {})])
+def test_noise_is_laid_over_the_same_picture(name: str, knobs: dict) -> None:
+    plain, noisy = (
+        np.stack([np.asarray(i.image, dtype=float) for i in make_items(name, 8, 0, "test", {"noise": noise, **knobs})])
+        for noise in (0.0, 0.02)
+    )
+    assert 0 < np.abs(noisy - plain).mean() < 0.02 * 255
 
 
 @pytest.mark.parametrize("name", WORLDS)

@@ -18,6 +18,7 @@ from PIL import Image
 from rlperc.errors import RecipeError
 from rlperc.words.structure import canonical
 from rlperc.worlds import SPLITS, About, Item, Split, knobs
+from rlperc.worlds.streams import streams
 
 CELL_PIXELS = 16
 MAX_GRID = 4
@@ -36,7 +37,7 @@ ABOUT = About(
     perception_reward="perception_cells",
     settings={
         "small": {"grid": 2, "balanced": True},
-        "long": {"grid": 2, "turns": 17},
+        "long": {"grid": 4, "noise": 0.15, "turns": 3},
         "hard": {"grid": 4, "noise": 0.15, "balanced": True},
     },
 )
@@ -65,7 +66,7 @@ def items(
     Args:
         count: how many items.
         seed: fixes the items together with `split` and the knobs.
-        split: which of the three disjoint sets of digit images to draw from.
+        split: whose digit images, of three disjoint sets.
         grid: rows and columns of the grid, 1 to 4; the image is `16 * grid` pixels square.
         noise: standard deviation of the pixel noise, in units of the full range.
         balanced: of 16 grids take the one whose answer this question had least often so far: drawn evenly, most grids of
@@ -76,36 +77,31 @@ def items(
             foreseeable either, and of that much of the loss comes.
         misread: digits the teacher of `response` misreads, `{6: 8, 7: 1}`; p* and the answer stay true.
         misread_probability: chance that the teacher misreads such a digit, drawn for each cell.
-        slip: results of an addition of `turns` that the teacher gets wrong, `{5: 4}`, and goes on with: what `misread` is to
-            seeing, this is to thinking.
+        slip: results of an addition of `turns` that the teacher gets wrong, `{5: 4}`, and goes on with: to thinking what
+            `misread` is to seeing.
         slip_probability: chance of such a slip, drawn for each addition.
     """
     confused = _checked(grid, noise, balanced, turns, wordings, misread, misread_probability)
     slips = _slips(turns, slip, slip_probability)
     labels = _split(split)[1]
-    random = np.random.default_rng([seed, SPLITS.index(split)])
     had: Counter[tuple[str, str]] = Counter()
-
-    def said_for(result: int) -> int:
-        return slips[result] if result in slips and random.random() < slip_probability else result
-
-    for _ in range(count):
-        drawn = random.integers(len(labels), size=(DRAWN if balanced else 1, grid, grid))
-        task = _ask(random, grid, turns)
+    for content, brush, teacher in streams(count, seed, split):
+        drawn = content.integers(len(labels), size=(DRAWN if balanced else 1, grid, grid))
+        task = _ask(content, grid, turns)
         chosen = drawn[0] if not balanced else drawn[_rarest(had, task, labels[drawn].tolist())]
         truth: Digits = labels[chosen].tolist()
-        wrong = random.random((grid, grid)) < misread_probability
+        wrong = teacher.random((grid, grid)) < misread_probability
         stated = [
             [confused.get(digit, digit) if wrong[r][c] else digit for c, digit in enumerate(row)] for r, row in enumerate(truth)
         ]
-        think, said = _work_out(task, stated, said_for)
+        think, said = _work_out(task, stated, functools.partial(_slipped, teacher, slips, slip_probability))
         yield Item(
-            image=_draw(random, split, chosen, noise),
+            image=_draw(brush, split, chosen, noise),
             question=_question(task),
             answer=_work_out(task, truth)[1],
             perception=canonical(truth),
             stated=canonical(stated),
-            think=think if wordings == 1 else _worded(random, think, wordings),
+            think=think if wordings == 1 else _worded(teacher, think, wordings),
             concluded=said,
             task=canonical(task),
         )
@@ -140,16 +136,19 @@ def _slips(turns: int, slip: Any, probability: Any) -> dict[int, int]:
     return slips
 
 
+def _slipped(random: np.random.Generator, slips: Mapping[int, int], probability: float, result: int) -> int:
+    """What is said for a result: now and then another."""
+    return slips[result] if result in slips and random.random() < probability else result
+
+
 def solve(task: dict[str, Any], perception: Any) -> str | None:
     """Answer a task from a stated grid; None where it is not a grid of digits of the right size."""
-    size = task["grid"]
-    if not isinstance(perception, list) or len(perception) != size:
+    if not isinstance(perception, list) or len(perception) != task["grid"]:
         return None
-    for row in perception:
-        if not isinstance(row, list) or len(row) != size:
-            return None
-        if any(type(cell) is not int or not 0 <= cell <= 9 for cell in row):
-            return None
+    if not all(isinstance(row, list) and len(row) == task["grid"] for row in perception):
+        return None
+    if any(type(cell) is not int or not 0 <= cell <= 9 for row in perception for cell in row):
+        return None
     return _work_out(task, perception)[1]
 
 
@@ -159,7 +158,9 @@ def solve(task: dict[str, Any], perception: Any) -> str | None:
 def _ask(random: np.random.Generator, grid: int, turns: int) -> dict[str, Any]:
     if turns:
         return {"world": "digits", "grid": grid, "kind": "turns", "turns": turns}
-    kind = ("line_sum", "total", "maximum", "larger_line", "count_above")[random.integers(5)]
+    # Of a single line the larger one is known beforehand.
+    kinds = ("line_sum", "total", "maximum", "count_above", "larger_line")[: 5 if grid > 1 else 4]
+    kind = kinds[random.integers(len(kinds))]
     task: dict[str, Any] = {"world": "digits", "grid": grid, "kind": kind}
     if kind in ("line_sum", "larger_line"):
         task["axis"] = ("row", "column")[random.integers(2)]

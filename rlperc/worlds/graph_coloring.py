@@ -19,8 +19,9 @@ from PIL import Image, ImageDraw
 
 from rlperc.errors import RecipeError
 from rlperc.words.structure import canonical
-from rlperc.worlds import SPLITS, About, Item, Split, graphs, knobs
+from rlperc.worlds import About, Item, Split, graphs, knobs
 from rlperc.worlds.graphs import Edge, Graph
+from rlperc.worlds.streams import streams
 from rlperc.worlds.styles import STYLES, Color, Floats, Style, draw_style, glyph, to_image
 
 MAX_VERTICES = 12
@@ -83,18 +84,18 @@ def items(
     """
     sizes, shares = _checked(vertices, density, colors, size, jitter, shuffled, noise, style, missed_probability)
     ways = {v: _ways(v, shares, colors) for v in range(sizes[0], sizes[1] + 1)}
-    random = np.random.default_rng([seed, SPLITS.index(split)])
-    for _ in range(count):
-        v = int(random.integers(sizes[0], sizes[1] + 1))
-        least, counts = [*ways[v].items()][random.integers(len(ways[v]))]
-        edges = graphs.draw_graph(random, v, counts[random.integers(len(counts))], least)
-        seen = random.random(len(edges)) >= missed_probability
+    for content, brush, teacher in streams(count, seed, split):
+        v = int(content.integers(sizes[0], sizes[1] + 1))
+        least, counts = [*ways[v].items()][content.integers(len(ways[v]))]
+        edges = graphs.draw_graph(content, v, counts[content.integers(len(counts))], least)
+        seen = teacher.random(len(edges)) >= missed_probability
         stated = [edge for edge, one in zip(edges, seen.tolist(), strict=True) if one]
-        places = _place(random, v, edges, size, jitter, shuffled)
+        chosen = draw_style(brush, split, style)
+        places = _place(brush, v, edges, size, jitter, shuffled)
         think, said = _work_out(v, stated)
         answer = said if stated == edges else _work_out(v, edges)[1]
         yield Item(
-            image=_draw(random, draw_style(random, split, style), places, edges, size, noise),
+            image=_draw(brush, chosen, places, edges, size, noise),
             question=_question(v),
             answer=answer,
             perception=canonical(edges),

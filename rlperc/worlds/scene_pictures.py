@@ -74,11 +74,12 @@ def draw(random: np.random.Generator, scene: Sequence[Object], drawing: Drawing,
     side = drawing.grid * drawing.cell
     held_out = style.font in HELD_OUT_FONTS
     canvas = filled(side, side, style.paper)
+    # Drawn first what is always drawn, so that clutter and noise move nothing.
+    weave, figures = random.integers(WEAVES), _figures(random, scene, drawing, held_out)
     if held_out:
-        canvas += _weaves(side)[random.integers(WEAVES)]
+        canvas += _weaves(side)[weave]
     if drawing.clutter:
         blend_in(canvas, _strokes(random, drawing), style.line)
-    figures = _figures(random, scene, drawing, held_out)
     # Those that lie over a neighbour come last.
     for figure in sorted(figures, key=lambda one: one.over):
         _lay(canvas, figure, style, halo=max(1, drawing.cell // 24), outlined=held_out)

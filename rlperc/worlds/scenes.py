@@ -14,10 +14,11 @@ import numpy as np
 
 from rlperc.errors import RecipeError
 from rlperc.words.structure import canonical
-from rlperc.worlds import SPLITS, About, Item, Split, knobs
+from rlperc.worlds import About, Item, Split, knobs
 from rlperc.worlds.scene_making import Look, Space, space_of, templates
 from rlperc.worlds.scene_pictures import Drawing, draw
 from rlperc.worlds.scene_questions import COLORS, LOOKS, SHAPES, SIZES, question, solve, work_out
+from rlperc.worlds.streams import streams
 from rlperc.worlds.styles import STYLES, draw_style
 
 __all__ = ["ABOUT", "items", "solve"]
@@ -89,14 +90,13 @@ def items(
     confused = _confused(misread, misread_probability, space)
     drawing = _drawing(grid, cell, jitter, occlusion, clutter, noise, style)
     kinds = templates(space, hops)
-    random = np.random.default_rng([seed, SPLITS.index(split)])
-    for _ in range(count):
-        asked, scene = kinds[random.integers(len(kinds))](random, space)
+    for content, brush, teacher in streams(count, seed, split):
+        asked, scene = kinds[content.integers(len(kinds))](content, space)
         task = {"world": "scenes", "grid": grid, **asked}
-        stated = _misread(random, task, scene, confused, misread_probability) if confused else scene
+        stated = _misread(teacher, task, scene, confused, misread_probability) if confused else scene
         think, said = work_out(task, stated)
         yield Item(
-            image=draw(random, scene, drawing, draw_style(random, split, style)),
+            image=draw(brush, scene, drawing, draw_style(brush, split, style)),
             question=question(task),
             answer=work_out(task, scene)[1],
             perception=canonical(scene),

@@ -16,7 +16,8 @@ from PIL import Image
 
 from rlperc.words.structure import canonical
 from rlperc.words.text import label
-from rlperc.worlds import SPLITS, About, Item, Split, knobs
+from rlperc.worlds import About, Item, Split, knobs
+from rlperc.worlds.streams import streams
 from rlperc.worlds.styles import STYLES, Color, Floats, Style, blend_in, draw_style, filled, glyph, to_image
 from rlperc.worlds.sudoku_rules import BOX_SIDES, MOST_BLANKS, Cells, Filled, Look, complete, digits_of, fill, layout, puzzle
 
@@ -54,7 +55,7 @@ def items(
 
     Args:
         count: how many items.
-        seed: fixes the items together with `split` and the knobs; the grids do not depend on how they are drawn.
+        seed: fixes the items together with `split` and the knobs.
         split: `test` has fonts and papers of its own.
         size: rows and columns of the grid, 9 or 4.
         blanks: cells left blank, 1 to 50 of a 9x9 grid (16 where None), 1 to 10 of a 4x4 grid (6 where None).
@@ -67,10 +68,9 @@ def items(
     """
     blanks = _checked(size, blanks, cell, noise, style, misread_probability)
     confused = knobs.confusion("misread", misread, range(size + 1))
-    puzzles, brush = np.random.default_rng([seed, SPLITS.index(split)]).spawn(2)
-    for _ in range(count):
-        clues, solved = puzzle(puzzles, size, blanks)
-        wrong = puzzles.random(len(clues)) < misread_probability
+    for content, brush, teacher in streams(count, seed, split):
+        clues, solved = puzzle(content, size, blanks)
+        wrong = teacher.random(len(clues)) < misread_probability
         stated, said = _misread(clues, solved, confused, np.flatnonzero(wrong).tolist())
         yield Item(
             image=_draw(brush, clues, cell, draw_style(brush, split, style), noise),
