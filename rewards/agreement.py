@@ -12,20 +12,22 @@ from collections import Counter
 
 from rlperc import Completion, Score, reward
 from rlperc.words.stated import read_perception
+from rlperc.worlds import in_order
 
 
 @reward(range=(0.0, 1.0), credits="perception", scope="group", bounded=True)
-def agreement(completions: list[Completion]) -> list[Score] | None:
+def agreement(completions: list[Completion], task: str | None = None) -> list[Score] | None:
     """Others that state the same, over all others; those without a perception count among the others.
 
     Perceptions are the same as JSON (spacing, the order of keys and 1 for 1.0 aside) or as text (case and spacing
-    aside). One without a letter or digit states nothing and earns 0, `[]` too: silence would be the easiest to agree on.
+    aside), edges and objects of a world's `task` in any order. One without a letter or digit states nothing and earns 0,
+    `[]` too: silence would be the easiest to agree on.
     A group of one is skipped. That depends on the group and not on the row: there is nobody to agree with.
     """
     others = len(completions) - 1
     if others < 1:
         return None
-    read = [read_perception(completion.perception) for completion in completions]
+    read = [read_perception(completion.perception and in_order(task, completion.perception)) for completion in completions]
     counts = Counter(key for key, _ in read if key is not None)
     scores = []
     for key, fault in read:

@@ -17,13 +17,14 @@ from rlperc import Completion, Score, reward
 from rlperc.words.answers import exact_number
 from rlperc.words.stated import Statement, as_json, as_text, read_perception
 from rlperc.words.structure import MAX_CHARACTERS
+from rlperc.worlds import in_order
 
 # An answer is the gold answer where one of these reads the same from both.
 READINGS: tuple[Callable[[str], Hashable | None], ...] = (exact_number, as_json, as_text)
 
 
 @reward(range=(0.0, 1.0), credits="perception", scope="group", bounded=True)
-def agreement_right(completions: list[Completion], answer: str | None) -> list[Score] | None:
+def agreement_right(completions: list[Completion], answer: str | None, task: str | None = None) -> list[Score] | None:
     """Others with the right answer that state the same, over all others with the right answer; 0 where there are none.
 
     Whether a completion's own answer is right does not matter to its score, only to those of the others. Perceptions are
@@ -38,13 +39,14 @@ def agreement_right(completions: list[Completion], answer: str | None) -> list[S
     Args:
         completions: the responses to one prompt.
         answer: the gold answer.
+        task: a world's, which says whether what is stated may stand in any order.
     """
     gold = "" if answer is None else str(answer).strip()
     if not gold or len(completions) < 2:
         return None
     readings = [read(gold) for read in READINGS]
     right = [_is_gold(completion.answer, readings) for completion in completions]
-    stated = [read_perception(completion.perception) for completion in completions]
+    stated = [read_perception(completion.perception and in_order(task, completion.perception)) for completion in completions]
     votes = Counter(key for (key, _), voter in zip(stated, right, strict=True) if voter)
     voters = sum(right)
     # Nobody votes for itself.

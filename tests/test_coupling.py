@@ -38,6 +38,8 @@ def test_roles_follow_from_what_rewards_credit_and_read() -> None:
     found = roles_of([find_reward(name) for name in names])
     assert (found.outcome, found.perception, found.reasoning, found.surrogates) == (5, 4, 3, (1, 6, 7))
     assert roles_of([None, find_reward("answer_number")]).outcome == 1
+    boxes = roles_of([find_reward(name) for name in ("box_iou", "perception_edges", "agreement")])
+    assert (boxes.perception, boxes.surrogates) == (1, (2,))  # gold boxes are labels too; what reads p* says more
 
 
 def test_a_group_worked_by_hand() -> None:

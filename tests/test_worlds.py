@@ -13,12 +13,13 @@ from PIL import Image
 from rlperc.cli import main
 from rlperc.recipe.peek import first_row
 from rlperc.recipe.schema import Data
+from rlperc.reward.attempt import attempt_many
 from rlperc.reward.plugins import find_reward
 from rlperc.reward.runner import RewardRunner
 from rlperc.score.leaks import leaks
 from rlperc.train.data import load_rows
 from rlperc.words.response import read_response
-from rlperc.worlds import SPLITS, WORLDS, Item, knobs_of, load_world, make_items, restate, solve
+from rlperc.worlds import SPLITS, WORLDS, Item, in_order, knobs_of, load_world, make_items, restate, solve
 
 SETTINGS = [(name, setting) for name in WORLDS for setting in load_world(name).ABOUT.settings]
 
@@ -83,6 +84,24 @@ def test_a_knob_turns_nothing_else(name: str) -> None:
         assert [(one.image.tobytes(), one.perception) for one in turned] == [
             (one.image.tobytes(), one.perception) for one in usual
         ]
+
+
+@pytest.mark.parametrize("name", ["scenes", "graph_coloring"])
+def test_edges_and_objects_in_another_order_are_the_same_perception(name: str) -> None:
+    (item,) = make_items(name, 1, 0, "train", {"setting": "small", "objects": 3} if name == "scenes" else {"setting": "small"})
+    turned = [one[::-1] if isinstance(one, list) else one for one in json.loads(item.perception)[::-1]]
+    texts = [f"<perception>{json.dumps(said)}</perception>" for said in (turned, json.loads(item.perception), turned[1:])]
+    assert values("perception_exact", texts, [item] * 3) == [1.0, 1.0, 0.0]
+    agreeing = attempt_many(find_reward("agreement"), [read_response(text) for text in texts], {"task": item.task}, {})
+    assert [one.value for one in agreeing] == [0.5, 0.5, 0.0]
+
+
+@pytest.mark.parametrize("depth", [2, 900, 990, 1500])
+def test_order_is_no_matter_of_depth(depth: int) -> None:
+    (item,) = make_items("graph_coloring", 1, 0, "train", {"setting": "small"})
+    nested = "[" * depth + "]" * depth
+    assert in_order(item.task, nested) == nested
+    assert in_order(None, "[[3,1],[1,0]]") == in_order('{"world":[]}', "[[3,1],[1,0]]") == "[[3,1],[1,0]]"
 
 
 @pytest.mark.parametrize(("name", "knobs"), [("scenes", {"clutter": 9}), ("graph_coloring", {}), ("sudoku", {}), ("digits", {})])

@@ -25,6 +25,8 @@ TRL_ARGUMENTS = frozenset(
     {"prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric", "environments"}
 )
 SCORER = "scorer"
+LABELS = frozenset({"perception", "boxes", "masks", "keypoints", "facts", "chain"})
+"""Columns that say what is in the image."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,11 @@ class Reward:
     marks: bool = False
     needs_scorer: bool = False
     use: str = field(default="", compare=False)
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether it knows what is in the image."""
+        return not LABELS.isdisjoint(self.columns)
 
     @property
     def is_async(self) -> bool:

@@ -14,7 +14,7 @@ EXAMPLES = {"outcome": "answer_number", "perception": "perception_exact", "reaso
 class Roles(NamedTuple):
     """Places among the rewards. A response is right by a reward that is at the upper end of its range.
 
-    `perception` knows the truth (it reads the column `perception`), `reasoning` is one that credits reasoning, such as
+    `perception` knows the truth (it reads one of the columns `LABELS`), `reasoning` is one that credits reasoning, such as
     `answer_follows`; `surrogates` credit perception and know no truth.
     """
 
@@ -35,13 +35,13 @@ class Roles(NamedTuple):
 def roles_of(rewards: Sequence[Reward | None]) -> Roles:
     """The roles of some rewards; None is one of which nothing is known.
 
-    Of several that know the truth, `perception_exact` comes first: what is measured is whether all was seen.
+    Of several that know the truth, `perception_exact` comes first, then what reads p*: what is measured is whether all was seen.
     """
     places = range(len(rewards))
     known = {k: reward for k in places if (reward := rewards[k]) is not None}
     seeing = [k for k, reward in known.items() if reward.credits == "perception"]
-    labelled = [k for k in seeing if "perception" in known[k].columns]
-    labelled.sort(key=lambda k: known[k].name != "perception_exact")
+    labelled = [k for k in seeing if known[k].is_labelled]
+    labelled.sort(key=lambda k: (known[k].name != "perception_exact", "perception" not in known[k].columns))
     return Roles(
         outcome=next((k for k, reward in known.items() if reward.credits == "outcome"), None),
         perception=labelled[0] if labelled else None,

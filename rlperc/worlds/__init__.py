@@ -66,6 +66,8 @@ class About:
     """The reward that holds a stated perception against p*: partial credit, and 1 for all of it."""
     settings: Mapping[str, Mapping[str, Any]]
     """Knobs that belong together, by name; `small` is what a tiny model learns in minutes."""
+    unordered: int = 0
+    """Levels of p* whose items may stand in any order: 1 for a list of objects, 2 for one of edges, which are lists too."""
     columns: Mapping[str, str] = field(default_factory=dict)
     """The world's own columns: name to type, as `datasets` names it."""
 
@@ -142,6 +144,26 @@ def solve(task: str, perception: str) -> str | None:
     if not isinstance(formal, dict) or formal.get("world") not in WORLDS:
         raise ValueError(f"not a task of a known world: {task!r}")
     return load_world(formal["world"]).solve(formal, read_stated(perception))
+
+
+def in_order(task: str | None, perception: str) -> str:
+    """A perception with what the task's world lets stand in any order sorted, so that equal ones are written alike.
+
+    As it was where there is nothing to sort, or no world's task. `perception` is untrusted and never raises.
+    """
+    formal = read_json(task) if task else None
+    if not isinstance(formal, dict) or formal.get("world") not in WORLDS:
+        return perception
+    levels = load_world(formal["world"]).ABOUT.unordered
+    stated = read_stated(perception) if levels else None
+    try:
+        return perception if stated is None else canonical(_sorted(stated, levels))
+    except RecursionError:  # nested deeper than what is on the stack allows to write
+        return perception
+
+
+def _sorted(value: Any, levels: int) -> Any:
+    return sorted((_sorted(one, levels - 1) for one in value), key=canonical) if levels and isinstance(value, list) else value
 
 
 def restate(task: str, perception: str) -> tuple[str, dict[str, Any]] | None:

@@ -40,6 +40,7 @@ ABOUT = About(
         "paper": {"vertices": [6, 8], "density": [0.4, 0.7], "size": 448},
         "hard": {"vertices": [10, 12], "density": [0.5, 0.8], "size": 448},
     },
+    unordered=2,
     columns={"vertices": "int32", "colors": "int32"},
 )
 

@@ -39,6 +39,7 @@ ABOUT = About(
             **{"cell": 64, "occlusion": 0.3, "clutter": 12, "hops": 3},
         },
     },
+    unordered=1,
     columns={"cells": "string"},
 )
 
