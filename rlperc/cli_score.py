@@ -83,12 +83,13 @@ def run_coupling(options: argparse.Namespace) -> int:
     _check_options(options)
     from rlperc.score.choose import choice_text
     from rlperc.score.offline import Collected, report_text
+    from rlperc.score.summary import gaps_text
 
     runners, tags, renamed = _asked(options)
     collected = Collected([runner.reward for runner in runners])
-    _scored(options, runners, tags, renamed, collected.add)
+    summary = _scored(options, runners, tags, renamed, collected.add)
     report, candidates = collected.report(), collected.choose() if options.choose else []
-    lines = report_text(report)
+    lines = [*report_text(report), "", *gaps_text(summary)]
     if options.choose:
         lines += ["", f"within groups with {report['roles']['perception']}, which knows the truth:", *choice_text(candidates)]
         report["candidates"] = [one._asdict() for one in candidates]

@@ -264,8 +264,10 @@ class Run:
     def _record_coupling(self, stage: Stage, coupling: Coupling) -> None:
         report = self.summary["coupling"][stage.name] = coupling.report()
         self.folder.log("coupling", stage=stage.name, **report)
-        for name in report["alarms"]:
-            self.say(f"warning: in '{stage.name}' the surrogate '{name}' rose at the end, and the outcome did not")
+        for name, batch in report["alarms"].items():
+            self.say(
+                f"warning: in '{stage.name}' the surrogate '{name}' rose by batch {batch} of completions, and the outcome did not"
+            )
 
     def _record_tallies(self, stage: Stage, tallies: dict[str, dict[str, Any]]) -> None:
         self.summary["rewards"][stage.name] = tallies

@@ -136,6 +136,33 @@ def test_a_surrogate_that_rises_alone_raises_an_alarm() -> None:
     assert young.alarms() == []
 
 
+def test_a_slow_rise_raises_an_alarm_and_is_remembered() -> None:
+    """Too slow for ten steps against ten; and after it the surrogate stays where it is."""
+    rising = np.linspace(0.3, 0.8, 200).tolist()
+    coupling = Coupling(NAMES, ROLES)
+    random = np.random.default_rng(0)
+    for mean in rising + [0.8] * 30:
+        right = random.random(192) < 0.4
+        coupling.add(np.stack([right, right, right, mean + random.normal(0, 0.1, 192)], axis=1).astype(float), 8)
+    assert coupling.report()["alarms"].keys() == {"surrogate"}
+    assert 2 * WINDOW <= coupling.report()["alarms"]["surrogate"] < 100
+    jump = Coupling(NAMES, ROLES)
+    steps(jump, [0.5] * 30, [0.5] * 15 + [0.9] * 15)
+    steps(jump, np.linspace(0.5, 1.0, 60).tolist(), [0.9] * 60)  # the outcome follows
+    assert jump.alarms() == []
+    assert list(jump.report()["alarms"]) == ["surrogate"]
+
+
+def test_shares_of_the_sum_that_is_trained_on() -> None:
+    """A reward of a tenth of the spread brings 1 % of a plain sum, and half of one of normalised rewards."""
+    random = np.random.default_rng(0)
+    rewards = np.stack([random.normal(0, 1, 8000), random.normal(0, 0.1, 8000)], axis=1)
+    for scaled, least, most in ((False, 0.0, 0.03), (True, 0.45, 0.55)):
+        coupling = Coupling(["a", "b"], scaled=scaled)
+        coupling.add(rewards, 8, [1.0, 1.0])
+        assert least < coupling.report()["share"]["b"] < most
+
+
 def test_noise_raises_no_alarm() -> None:
     """Also where outcome and surrogate rise alike, and the outcome, which is right or wrong, is the noisier of the two."""
     random = np.random.default_rng(0)
@@ -198,6 +225,17 @@ def test_the_surrogate_that_follows_the_truth_is_chosen() -> None:
     assert "choose none" in choice_text([one for one in rest if one.names == ("bad",)])[-1]
 
 
+def test_of_many_that_are_noise_one_is_seldom_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five of them, fifteen with their pairs and all together: one by one, an interval lies above 0 in every fifth file."""
+    monkeypatch.setattr("rlperc.score.choose.RESAMPLES", 300)
+    random, chosen = np.random.default_rng(0), 0
+    names, roles = ["truth", *"abcde"], Roles(perception=0, surrogates=(1, 2, 3, 4, 5), highs=(1.0,) * 6)
+    for _ in range(50):
+        groups = [np.c_[random.integers(0, 2, 8), random.normal(0, 1, (8, 5))] for _ in range(50)]
+        chosen += "choose none" not in choice_text(choose(groups, names, roles))[-1]
+    assert chosen <= 5  # 2.5 % of 50, and 5 are exceeded once in a thousand times
+
+
 def file_of(tmp_path: Path, prompts: bool = True) -> Path:
     """Twelve prompts, each with two responses: right from a right reading, and wrong from a wrong one."""
     lines = []
@@ -245,6 +283,25 @@ def test_what_cannot_be_told_is_one_message(
 ) -> None:
     assert main(["coupling", str(file_of(tmp_path, prompts)), "--rewards", rewards, "--choose"]) == 2
     assert why in capsys.readouterr().err
+
+
+def test_what_a_reward_left_out_is_said(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    plugin = tmp_path / "boom.py"
+    plugin.write_text(
+        "from rlperc import Completion, reward\n\n\n"
+        '@reward(range=(0, 1), credits="perception")\n'
+        "def boom(completion: Completion, answer: str) -> float:\n"
+        '    """Source: none."""\n'
+        '    raise ValueError(f"no {answer}")\n'
+    )
+    file = file_of(tmp_path)
+    file.write_text(file.read_text().replace("</perception>", "", 1))
+    assert main(["coupling", str(file), "--rewards", f"answer_number,perception_exact,{plugin}"]) == 0
+    shown = capsys.readouterr().out
+    assert "boom: warning: it scored nothing: 24 errors" in shown
+    assert "boom: the first error: " in shown
+    assert "ValueError: no 18" in shown
+    assert "24 completions of 12 prompts, 1 unreadable" in shown
 
 
 def test_one_completion_of_each_prompt_is_nothing_to_compare(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

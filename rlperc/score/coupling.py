@@ -18,7 +18,7 @@ from rlperc.score.roles import Roles
 
 Floats = NDArray[np.float64]
 WINDOW = 10
-"""Steps of which the mean is held against as many steps before."""
+"""Steps of which the mean is held against as many steps before, and as many at the start."""
 RISES, STAYS = 4.5, 1.0
 """Standard errors between the two from which a reward is taken to rise, and below which to stay where it was. Every step is
 looked at, so that the first is far out."""
@@ -30,17 +30,21 @@ class Coupling:
     Args:
         names: of the rewards.
         roles: which of them is the outcome, and which say whether a response saw and thought right.
+        scaled: whether what is trained on is the sum of the rewards each over its standard deviation in the group, as
+            `normalize_then_sum` has it, and not their plain sum.
     """
 
-    def __init__(self, names: Sequence[str], roles: Roles | None = None) -> None:
-        self.names, self.roles = list(names), roles or Roles()
+    def __init__(self, names: Sequence[str], roles: Roles | None = None, *, scaled: bool = False) -> None:
+        self.names, self.roles, self.scaled = list(names), roles or Roles(), scaled
         size = len(self.names)
         # Pairwise, because a reward may skip rows: over the completions that both scored.
         pairs = ("products", "variances", "count", "sums", "squares", "cross", "opposed", "both")
         singles = ("compared", "flat", "rescued", "share")
         self._sums = {name: np.zeros((size, size)) for name in pairs} | {name: np.zeros(size) for name in singles}
-        self._groups = self._live = 0
+        self._groups = self._live = self._count = 0
+        self._first: list[list[float]] = []
         self._steps: list[list[float]] = []
+        self._raised: dict[str, int] = {}
         self.null = Null(self.roles)
 
     def add(self, rewards: Floats, group_size: int, weights: Sequence[float] | None = None) -> Floats:
@@ -71,9 +75,16 @@ class Coupling:
         self._add_groups(groups, scored)
         self._add_shares(groups, scored, weights)
         self._groups += len(groups)
-        self._steps = [*self._steps, [_mean(column) for column in rewards.T]][-2 * WINDOW :]
+        self._watch([_mean(column) for column in rewards.T])
         self.null.add(groups)
         return _correlation(products, variances)
+
+    def _watch(self, means: list[float]) -> None:
+        self._count += 1
+        self._first = [*self._first, means][:WINDOW]
+        self._steps = [*self._steps, means][-2 * WINDOW :]
+        for name in self.alarms():
+            self._raised.setdefault(name, self._count)
 
     def _add_overall(self, both: NDArray[np.bool_], left: Floats, right: Floats) -> None:
         self._sums["count"] += both.sum((0, 1))
@@ -92,11 +103,15 @@ class Coupling:
             self._sums["rescued"] += (dead & ~flat).sum(0)
 
     def _add_shares(self, groups: Floats, scored: NDArray[np.bool_], weights: Sequence[float] | None) -> None:
-        """What each reward brings to the variance of the weighted sum, in each group in which that varies."""
+        """What each reward brings to the variance of the sum, in each group in which that varies."""
         if weights is None:
             return
         count = np.maximum(scored.sum(1, keepdims=True), 1)
-        centred = np.where(scored, groups - np.where(scored, groups, 0).sum(1, keepdims=True) / count, 0.0) * np.array(weights)
+        centred = np.where(scored, groups - np.where(scored, groups, 0).sum(1, keepdims=True) / count, 0.0)
+        if self.scaled:
+            spread = np.sqrt((centred * centred).sum(1, keepdims=True) / count)
+            centred = np.where(spread > 1e-9, centred / np.maximum(spread, 1e-9), 0.0)
+        centred = centred * np.array(weights)
         total = centred.sum(2)
         variance = (total * total).sum(1)
         live = variance > 1e-12
@@ -106,14 +121,18 @@ class Coupling:
     def kept(self) -> dict[str, Any]:
         """What was taken in, as JSON has it."""
         sums = {name: value.tolist() for name, value in self._sums.items()}
-        steps = [[None if value != value else value for value in step] for step in self._steps]
-        return {"sums": sums, "groups": self._groups, "live": self._live, "steps": steps, "null": self.null.kept()}
+        first, steps = (_plain(np.array(kept)) if kept else [] for kept in (self._first, self._steps))
+        counts = {"groups": self._groups, "live": self._live, "count": self._count}
+        return {"sums": sums, **counts, "first": first, "steps": steps, "raised": self._raised, "null": self.null.kept()}
 
     def restore(self, kept: dict[str, Any]) -> None:
         """Go on from there."""
         self._sums = {name: np.array(value) for name, value in kept["sums"].items()}
-        self._groups, self._live = kept["groups"], kept["live"]
-        self._steps = [[np.nan if value is None else value for value in step] for step in kept["steps"]]
+        self._groups, self._live, self._count = kept["groups"], kept["live"], kept["count"]
+        self._first, self._steps = (
+            [[np.nan if value is None else value for value in step] for step in kept[name]] for name in ("first", "steps")
+        )
+        self._raised = dict(kept["raised"])
         self.null.restore(kept["null"])
 
     def matrix(self) -> Floats:
@@ -128,16 +147,24 @@ class Coupling:
         return _correlation(products, np.where(variances > 1e-9 * squares, variances, 0.0))
 
     def alarms(self) -> list[str]:
-        """Surrogates that rise while the outcome stays where it was: somebody is paid for something else."""
+        """Surrogates that rise while the outcome stays where it was: somebody is paid for something else.
+
+        Of the last steps, held against those before them and, since some rise slowly, against the first ones.
+        """
         if self.roles.outcome is None or len(self._steps) < 2 * WINDOW:
             return []
-        recent = np.array(self._steps)
-        outcome = recent[:, self.roles.outcome]
-        full = bool(self.roles.highs) and _mean(outcome) >= self.roles.highs[self.roles.outcome] - 1e-9
+        last = self._steps[-WINDOW:]
+        found = self._risen(self._steps[:WINDOW], last) | self._risen(self._first, last)
+        return [self.names[k] for k in self.roles.surrogates if k in found]
+
+    def _risen(self, earlier: list[list[float]], later: list[list[float]]) -> set[int]:
+        steps, at = np.array([*earlier, *later]), self.roles.outcome or 0
+        outcome = steps[:, at]
+        full = bool(self.roles.highs) and _mean(outcome) >= self.roles.highs[at] - 1e-9
         if np.isnan(outcome).any() or full or _rise(outcome) >= STAYS:
-            return []
+            return set()
         # Also more than the outcome: one that is noisier may rise as much unseen.
-        return [self.names[k] for k in self.roles.surrogates if min(_rise(recent[:, k]), _rise(recent[:, k] - outcome)) > RISES]
+        return {k for k in self.roles.surrogates if min(_rise(steps[:, k]), _rise(steps[:, k] - outcome)) > RISES}
 
     def report(self) -> dict[str, Any]:
         """Everything, as JSON has it: None where something never varied or was not there."""
@@ -145,6 +172,7 @@ class Coupling:
         of_groups = max(self._groups, 1)
         return {
             "rewards": self.names,
+            "scaled": self.scaled,
             "groups": self._groups,
             "matrix": _plain(self.matrix()),
             "overall": _plain(self.overall()),
@@ -154,7 +182,7 @@ class Coupling:
             "share": dict(zip(self.names, (self._sums["share"] / self._live).tolist(), strict=True)) if self._live else {},
             "roles": self.roles.named(self.names),
             "null": self.null.report(),
-            "alarms": self.alarms(),
+            "alarms": dict(self._raised),
         }
 
 

@@ -47,7 +47,7 @@ class Collected:
             at_once = max(1, AT_ONCE // size)
             for start in range(0, len(alike), at_once):
                 coupling.add(np.concatenate(alike[start : start + at_once]), size, [1.0] * len(self.names))
-        return {**coupling.report(), "alarms": []}  # a file has no steps
+        return {**coupling.report(), "alarms": {}}  # a file has no steps
 
     def choose(self) -> list[Candidate]:
         """The surrogates, best first. Raises RecipeError where there are none, or nobody knows the truth."""

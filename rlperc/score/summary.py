@@ -53,9 +53,25 @@ def summary_text(summary: Summary) -> str:
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
     for name, one in summary.rewards.items():
         lines += [f"{name}: {text}" for text in _remarks(one)]
+    return "\n".join([*lines, _counted(summary)])
+
+
+def gaps_text(summary: Summary) -> list[str]:
+    """A line for each reward that left completions out, with the reasons for that, and what could not be read."""
+    lines = []
+    for name, one in summary.rewards.items():
+        gaps = {"skipped": one.skips, "errors": one.errors, "timeouts": one.timeouts}
+        if any(gaps.values()):
+            counts = ", ".join(f"{count} {what}" for what, count in gaps.items() if count)
+            lines.append(f"{name}: {'warning: it scored nothing: ' if not one.values else ''}{counts}")
+        if one.first_fault:
+            lines.append(f"{name}: the first error: {printable(one.first_fault)}")
+    return [*lines, _counted(summary)]
+
+
+def _counted(summary: Summary) -> str:
     groups = "" if summary.groups is None else f" of {summary.groups} prompts"
-    unreadable = f"{summary.unreadable} unreadable (a tag is unclosed or repeated)"
-    return "\n".join([*lines, f"{summary.completions} completions{groups}, {unreadable}"])
+    return f"{summary.completions} completions{groups}, {summary.unreadable} unreadable (a tag is unclosed or repeated)"
 
 
 def _cells(name: str, one: RewardSummary) -> list[str]:

@@ -58,7 +58,8 @@ class Rewarded(_Host):
             template = getattr(self, "chat_template", None)
             self.vllm_generation.chat = {**self.chat_template_kwargs, **({"chat_template": template} if template else {})}
         known = [one.reward if isinstance(one, TrlReward) else None for one in self.reward_funcs]
-        self.coupling = Coupling(self.reward_func_names, roles_of(known))
+        scaled = credit.blend.mode == "normalize_then_sum"
+        self.coupling = Coupling(self.reward_func_names, roles_of(known), scaled=scaled)
         self.silent_shares: list[float] = []
         self._ours = [function for function in self.reward_funcs if isinstance(function, TrlReward)]
 
