@@ -84,13 +84,16 @@ def examine_alone(exam: Exam, out: Path | None, against: Path | None, say: Calla
         "data": data.model_dump(mode="json", exclude_defaults=True, by_alias=True),
         "rewards": [exam.answer, exam.perception],
         "rows": _fingerprint(rows),
+        "drawn": {"temperature": evaluate.temperature, "max_new_tokens": evaluate.max_new_tokens},
     }
-    earlier = _read(against, asked) if against else None
+    earlier = _read(against, asked, say) if against else None
     for runner in (examiner.measures.answer, examiner.measures.perception):
         if runner is not None:
             check_columns(runner.reward, rows.column_names, data.source)
     if examiner.measures.perception is None:
         say("a_p, a_r and a_o are not measured: the rows have no column 'perception'")
+    elif examiner.measures.follows is None:
+        say("a_o is not measured: the rows have no column 'task', by which a world solves what is stated")
     if without := examiner.exam.illustrated.count(False):
         say(f"{without} of {len(rows)} rows have no image (columns: {', '.join(rows.column_names)})")
     ours = out if state.is_main_process else None
@@ -122,6 +125,8 @@ def remarks(judged: Sequence[Judged], tags: Tags, perception: str | None = None)
     spans = ((tags.perception, "perception"), (tags.think, "think"), (tags.answer, "answer"))
     lacks = {tag: sum(getattr(one, name) is None for one in read) for tag, name in spans}
     found = [f"{count} of {len(judged)} responses have no readable <{tag}>" for tag, count in lacks.items() if count]
+    if lone := sum("other" in one.blind and one.blind["other"] is None and one.a is not None for one in judged):
+        found.append(f"blind_other: {lone} of {len(judged)} are not measured: no other row has as many images, and other ones")
     if unread := sum(one.a is None for one in judged):
         found.append(f"a: {unread} of {len(judged)} are not measured: the row's answer is not there, or cannot be read")
     if perception and (unread := sum(one.a_p is None for one in judged)):
@@ -172,7 +177,7 @@ def _whose(exam: Exam) -> tuple[str, Tags, Data]:
     return source, tags, data.model_copy(update=prompts)
 
 
-def _read(folder: Path, asked: dict[str, Any]) -> list[Judged]:
+def _read(folder: Path, asked: dict[str, Any], say: Callable[[str], None]) -> list[Judged]:
     try:
         before = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["asked"]
         differs = _difference(before, asked) if [before[key] for key in SAME] != [asked[key] for key in SAME] else None
@@ -182,6 +187,9 @@ def _read(folder: Path, asked: dict[str, Any]) -> list[Judged]:
         ) from None
     if differs is not None:
         raise DataError(f"--against {folder}", f"it was measured otherwise: {differs}", "the same rows and rewards")
+    then, now = before.get("drawn", {}), asked["drawn"]
+    if other := [f"{key} {then.get(key, 'unknown')}, and now {now[key]}" for key in now if then.get(key) != now[key]]:
+        say(f"--against {folder}: its responses were drawn otherwise, which is part of every change: {'; '.join(other)}")
     return read_judged(folder / "responses.jsonl")
 
 

@@ -14,6 +14,7 @@ from rlperc.recipe.rows import row_images
 from rlperc.recipe.schema import Data, Evaluate, TinyModel
 from rlperc.reward.plugins import find_reward
 from rlperc.reward.runner import RewardRunner
+from rlperc.score.paired import paired
 from rlperc.train.data import load_rows
 from rlperc.train.tiny import save_tiny_model
 from rlperc.words.response import Tags, read_response
@@ -117,9 +118,28 @@ def test_before_and_after_on_the_same_rows() -> None:
     change = compare(before, after)["a"]
     assert (change["difference"], change["rose"], change["fell"]) == (pytest.approx(0.2), 3, 1)
     assert change["p"] == pytest.approx(10 / 16)
-    # Differences of +1 thrice, -1 once and 0 six times: variance (4 - 10 * .04) / 9, by 10 rows.
-    half = 1.959964 * (3.6 / 9 / 10) ** 0.5
-    assert change["interval"] == pytest.approx([0.2 - half, 0.2 + half], abs=1e-6)
+    # As if of twelve rows four rose and two fell: 1/6, with the variance (6/12 - 1/36) / 12.
+    half = 1.959964 * ((1 / 2 - 1 / 36) / 12) ** 0.5
+    assert change["interval"] == pytest.approx([1 / 6 - half, 1 / 6 + half], abs=1e-6)
+
+
+@pytest.mark.parametrize(("rose", "fell", "above"), [(5, 0, False), (9, 0, True), (0, 0, False), (200, 0, True)])
+def test_an_interval_above_0_and_mcnemars_p_agree(rose: int, fell: int, above: bool) -> None:
+    before = {i: float(i >= rose) * float(i < rose + fell) for i in range(200)}
+    after = {i: float(i < rose) for i in range(200)}
+    change = paired(before, after)
+    assert change is not None
+    assert change.interval is not None
+    assert (change.interval[0] > 0) == (change.p < 0.05) == above
+    assert -1 <= change.interval[0] <= change.difference <= change.interval[1] <= 1
+
+
+def test_differences_of_means_have_the_interval_of_their_spread() -> None:
+    """Of rows with several responses: +.5, +.5, 0 and -.5; variance (.75 - 4 * .125 ** 2) / 3, by 4 rows."""
+    change = paired(dict.fromkeys(range(4), 0.5), {0: 1.0, 1: 1.0, 2: 0.5, 3: 0.0})
+    assert change is not None
+    half = 1.959964 * ((0.75 - 4 * 0.125**2) / 3 / 4) ** 0.5
+    assert change.interval == pytest.approx([0.125 - half, 0.125 + half], abs=1e-6)
 
 
 def test_generation_goes_on_from_the_prefix(tmp_path: Path) -> None:

@@ -168,15 +168,17 @@ def test_a_teacher_that_slips_goes_on_with_what_it_said() -> None:
 
 
 def test_without_slips_items_are_what_they_were() -> None:
-    plain, slipping = make(20, turns=3), make(20, turns=3, slip={}, slip_probability=0.9)
+    plain, slipping = make(20, turns=3), make(20, turns=3, slip={5: 5}, slip_probability=0.9)
     assert [(i.image.tobytes(), i.response()) for i in plain] == [(i.image.tobytes(), i.response()) for i in slipping]
 
 
 @pytest.mark.parametrize(
     ("knobs", "instead"),
     [
-        ({"slip": {5: 4}}, "turns: 3"),
-        ({"turns": 3, "slip": {5: 10}}, "pairs of these"),
+        ({"slip": {5: 4}, "slip_probability": 0.5}, "turns: 3"),
+        ({"turns": 3, "slip": {5: 10}, "slip_probability": 0.5}, "pairs of 0, 1"),
+        ({"turns": 3, "slip": {5: 4}}, "both, or neither: slip: {6: 8}"),
+        ({"misread_probability": 0.5}, "both, or neither: misread: {6: 8}"),
         ({"turns": 3, "slip": {5: 4}, "slip_probability": 2}, "0 to 1"),
     ],
 )

@@ -45,8 +45,22 @@ def test_a_model_on_a_world_and_against_itself(model: Path, tmp_path: Path, caps
     assert "<perception>" in asked["system_prompt"]
     again = ["eval", str(model), "grid=1", "--world", "digits", *QUICK, "--blind", "--out", str(second), "--against", str(first)]
     assert main(again) == 0
-    assert summary(second)["changes"][str(first)]["a"] == {"difference": 0, "interval": None, "rose": 0, "fell": 0, "p": 1}
+    change = summary(second)["changes"][str(first)]["a"]
+    assert change.pop("interval") == pytest.approx([-0.462, 0.462], abs=1e-3)  # 1.96 * sqrt((2 / 6) / 6)
+    assert change == {"difference": 0, "rose": 0, "fell": 0, "p": 1}
     assert "blind_none" not in summary(second)["eval"][str(model)]
+
+
+def test_responses_drawn_otherwise_are_compared_with_a_word_of_it(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "1 + 1?", "answer": "2", "perception": "[[1]]"}\n' * 3)
+    asked = ["eval", str(model), "--data", str(tmp_path / "rows.jsonl"), "--answer", "answer_number", *QUICK]
+    assert main([*asked, "--out", str(tmp_path / "one")]) == 0
+    assert main([*asked, "--temperature", "0.5", "--against", str(tmp_path / "one")]) == 0
+    shown = capsys.readouterr().out
+    assert "drawn otherwise, which is part of every change: temperature 0.0, and now 0.5" in " ".join(shown.split())
+    assert "a_o is not measured: the rows have no column 'task'" in shown
 
 
 def test_other_rows_are_not_compared(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -62,7 +76,8 @@ def test_rows_of_ones_own_without_p_star(model: Path, tmp_path: Path, capsys: py
     (tmp_path / "rows.jsonl").write_text('{"prompt": "1 + 1?", "answer": "2"}\n' * 3)
     arguments = ["--data", str(tmp_path / "rows.jsonl"), "--answer", "answer_number", "--perception", "perception_cells"]
     assert main(["eval", str(model), *arguments, *QUICK, "--prompt", "plain", "--out", str(tmp_path / "out")]) == 0
-    assert "the rows have no column 'perception'" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "the rows have no column 'perception'" in shown
     found = summary(tmp_path / "out")
     assert set(found["eval"][str(model)]) == {"n", "a", "a_interval"}
     assert "system_prompt" not in found["asked"]["data"]
@@ -91,7 +106,9 @@ def test_several_responses_to_each_row(model: Path, tmp_path: Path) -> None:
         (["--world", "digits", "--against", "nowhere"], "it cannot be read"),
         (["--world", "digits", "--split", "dev"], "train, validation and test"),
         (["--world", "digits", "--seed", "-1"], "at least 0"),
-        (["--world", "digits", "--answer", "image_dependence"], "it asks the training model"),
+        (["--world", "digits", "--perception", "image_dependence"], "it asks the training model"),
+        (["--world", "digits", "--answer", "perception_cells"], "does not say whether the answer is right"),
+        (["--world", "digits", "--perception", "format_tags"], "does not say whether the perception is right"),
         (["--world", "digits", "--answer", "box_iou"], "box_iou"),
     ],
 )

@@ -156,6 +156,14 @@ FAULTS: dict[str, tuple[list[Change], str, str, str]] = {
         "a recipe",
     ),
     "an override": ([("runs.plain.set", ["stages.wram.kind=sft"])], "stages.wram.kind=sft", "no item 'wram'", "'warm'"),
+    "a seed of its own": ([("runs.plain.set", ["seed=7"])], "one, plain: set: seed=7", "says every run's seed", "seeds: […]"),
+    "a need that cannot hold": (
+        [("claims.0.needs", [{"run": "base", "measure": "a", "at_least": 0.5, "at_most": 0.2}])],
+        "needs",
+        "nothing is at least 0.5 and at most 0.2",
+        "",
+    ),
+    "over itself": ([("claims.0.over", "plain")], "study.yaml", f"{CLAIM}: 'plain' cannot gain over itself", ""),
     "an option": ([("runs.plain.set", ["train.max_stps=3"])], "one, plain: the option 'max_stps'", "SFTConfig", "'max_steps'"),
 }
 

@@ -120,6 +120,11 @@ def plan(study: Study, jobs: Iterable[Job], base: Path, tiny: bool = False) -> d
 def _recipe(study: Study, job: Job, base: Path, tiny: bool) -> Recipe:
     run, case = study.runs[job.run], study.cases[job.case]
     file, overrides = case.recipes[run.recipe], [_worded(text, case, job) for text in (*case.set_, *run.set_)]
+    for text in overrides:
+        if (key := text.partition("=")[0]) in ("seed", "name", "output"):
+            raise RecipeError(
+                f"set: {text}", f"the study says every run's {key}", "seeds: […] at the top of the study, and --out"
+            )
     # As JSON, which YAML reads as what it was: a folder's name may hold ` #` or `: `.
     own = f"seed={job.seed}", f"name={json.dumps(f'{job.case}-{job.run}')}", f"output={json.dumps(str(job.folder))}"
     overrides = [*overrides, *own]

@@ -58,6 +58,12 @@ class Need(Part):
     at_least: float = Field(0.0, ge=0, le=1)
     at_most: float = Field(1.0, ge=0, le=1)
 
+    @model_validator(mode="after")
+    def _can_hold(self) -> Need:
+        if self.at_least > self.at_most:
+            raise ValueError(f"nothing is at least {self.at_least:g} and at most {self.at_most:g}")
+        return self
+
 
 class Aim(Part):
     """What is hoped for, in points, of the means over seeds."""
@@ -231,6 +237,8 @@ class Study(Part):
     @model_validator(mode="after")
     def _looks_at_its_runs(self) -> Study:
         for claim in self.claims:
+            if isinstance(claim, Gain | Gap) and claim.over in (claim.tried if isinstance(claim, Gain) else [claim.of]):
+                raise ValueError(f"claims.{claim.says}: '{claim.over}' cannot gain over itself")
             for run in [*claim.runs, *(need.run for need in claim.needs)]:
                 self._known(run, f"claims.{claim.says}")
             if isinstance(claim, Coupled) and claim.stage not in (stages := self.runs[claim.run].stages):

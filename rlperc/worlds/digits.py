@@ -123,14 +123,12 @@ def _checked(grid: Any, noise: Any, balanced: Any, turns: Any, wordings: Any, mi
     knobs.choice("balanced", balanced, (True, False))
     knobs.choice("turns", turns, (0, *(n for n in range(1, 100) if n % 2 and n % 5)))
     knobs.whole("wordings", wordings, 1, len(WORDS))
-    knobs.number("misread_probability", probability, 0, 1)
-    return knobs.confusion("misread", misread, range(10))
+    return knobs.confusion("misread", misread, probability, range(10))
 
 
 def _slips(turns: int, slip: Any, probability: Any) -> dict[int, int]:
     """Refuse what cannot be; return which result is said for which."""
-    knobs.number("slip_probability", probability, 0, 1)
-    slips = knobs.confusion("slip", slip, range(10))
+    slips = knobs.confusion("slip", slip, probability, range(10))
     if slips and not turns:
         raise RecipeError(f"slip: {slip}", "only the additions of `turns` slip", "turns: 3")
     return slips

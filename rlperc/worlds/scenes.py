@@ -161,9 +161,8 @@ def _range(objects: Any, places: int) -> tuple[int, int]:
 
 
 def _confused(misread: Any, probability: Any, space: Space) -> dict[str, str]:
-    knobs.number("misread_probability", probability, 0, 1)
     known = {value: key for key in LOOKS for value in sorted({look[key] for look in space.looks})}
-    confused: dict[str, str] = knobs.confusion("misread", misread, list(known))
+    confused: dict[str, str] = knobs.confusion("misread", misread, probability, list(known))
     for shown, read in confused.items():
         if known[shown] != known[read]:
             mixed = f"one is a {known[shown]}, the other a {known[read]}"

@@ -66,8 +66,8 @@ def items(
         misread_probability: chance that the teacher misreads such a cell. It does so only where what it then states can
             still be filled in without guessing: a digit can mostly be overlooked, `{6: 0}`, and hardly ever be another one.
     """
-    blanks = _checked(size, blanks, cell, noise, style, misread_probability)
-    confused = knobs.confusion("misread", misread, range(size + 1))
+    blanks = _checked(size, blanks, cell, noise, style)
+    confused = knobs.confusion("misread", misread, misread_probability, range(size + 1))
     for content, brush, teacher in streams(count, seed, split):
         clues, solved = puzzle(content, size, blanks)
         wrong = teacher.random(len(clues)) < misread_probability
@@ -84,7 +84,7 @@ def items(
         )
 
 
-def _checked(size: Any, blanks: Any, cell: Any, noise: Any, style: Any, probability: Any) -> int:
+def _checked(size: Any, blanks: Any, cell: Any, noise: Any, style: Any) -> int:
     """Refuse knobs that cannot be; return how many blanks there are to be."""
     knobs.choice("size", size, tuple(BOX_SIDES))
     if blanks is not None:
@@ -92,7 +92,6 @@ def _checked(size: Any, blanks: Any, cell: Any, noise: Any, style: Any, probabil
     knobs.whole("cell", cell, 10, 64)
     knobs.number("noise", noise, 0, 1)
     knobs.choice("style", style, (None, *STYLES))
-    knobs.number("misread_probability", probability, 0, 1)
     return USUAL_BLANKS[size] if blanks is None else int(blanks)
 
 
