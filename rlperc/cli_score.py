@@ -183,7 +183,7 @@ def _of_recipe(recipe: Recipe, on_error: OnError | None) -> list[RewardRunner]:
 
     rewards = recipe_rewards(recipe)
     if not rewards:
-        raise RecipeError("`rlperc score` with a recipe", "it names no rewards", "--rewards")
+        raise RecipeError("scoring with a recipe", "it names no rewards", "--rewards")
     for reward, settings in rewards:
         check_settings(reward, settings)
     uses: dict[str, RewardUse] = {}  # in the order of the rewards: where several stages use one, the first says how it is run

@@ -92,6 +92,16 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture) -> str:
     return error
 
 
+def test_text_is_packed_up_to_a_length(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "1 + 1?", "response": "<answer>2</answer>"}\n')
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "model: {name: some/model}\ndata: {file: rows.jsonl}\nstages: [{name: warm, kind: sft, train: {packing: true}}]\n"
+    )
+    assert "max_length: 1024" in refused(["check", str(file)], capsys)
+    assert main(["check", str(file), "stages.warm.train.max_length=64"]) == 0
+
+
 def test_the_quickstart_is_fine(capsys: pytest.CaptureFixture) -> None:
     assert main(["check", str(QUICKSTART)]) == 0
     assert "3 stages, nothing wrong" in capsys.readouterr().out
@@ -102,6 +112,7 @@ def test_the_quickstart_is_fine(capsys: pytest.CaptureFixture) -> None:
     [
         ("stages.reason.train.num_generation=8", "did you mean 'num_generations'"),
         ("stages.warm.train.max_len=8", "did you mean 'max_length'"),
+        ("stages.warm.train.packing=true", "rows without images"),
         ("stages.reason.train.num_generations=7", "192 is not a multiple of 7"),
         ("stages.reason.train.output_dir=x", "output: …"),
         ("stages.reason.train.learning_rate=fast", "GRPOConfig takes float there"),

@@ -130,6 +130,15 @@ def _check_supervised(stage: Stage, row: Row) -> None:
             f"it needs the column '{column}'; the data has {', '.join(sorted(row))}",
             f"columns: {{{column}: the column's name in the data}}",
         )
+    if stage.kind == "sft" and stage.train.get("packing"):
+        asked = f"the stage '{stage.name}' with packing: true"
+        if row.get("image") is not None or row.get("images"):
+            raise RecipeError(
+                asked, "TRL packs text alone, and the rows have images", "leave packing out, or rows without images"
+            )
+        if stage.train.get("max_length") is None:
+            why = "responses are packed up to max_length, of which rlperc's default is none, since it could cut images off"
+            raise RecipeError(asked, why, "train: {packing: true, max_length: 1024}")
 
 
 def _check_evaluate(recipe: Recipe, evaluate: Evaluate) -> list[str]:

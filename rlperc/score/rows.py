@@ -200,7 +200,7 @@ def _refuse(rewards: Sequence[Reward]) -> None:
     """Refuse rewards that need a training run, and two of one name."""
     names = [reward.name for reward in rewards]
     for reward in rewards:
-        asked = f"`rlperc score` with '{reward.name}'"
+        asked = f"scoring a file with '{reward.name}'"
         if reward.needs_scorer:
             raise RecipeError(asked, "it asks the model that is training, and a file has none", "--rewards without it")
         if names.count(reward.name) > 1:

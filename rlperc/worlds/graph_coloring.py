@@ -71,13 +71,11 @@ def items(
         seed: fixes the items together with `split` and the knobs.
         split: `test` has fonts and papers of its own.
         vertices: how many, 3 to 12, or [least, most], of which each is equally likely.
-        density: share of the pairs of vertices that are joined, 0.1 to 0.95, or [least, most]. A share and not a number of
-            edges, as ten of them are all that 5 vertices can have and too few for 12; there are at least `vertices` - 1.
-        colors: the chromatic number, 2 to 5; None for each that this size and density allow, equally often. It is smaller
-            than the number of vertices: of a graph with all edges, the answer is known beforehand.
+        density: share of the pairs of vertices that are joined, 0.1 to 0.95, or [least, most]: ten edges are all that 5
+            vertices can have and too few for 12. There are at least `vertices` - 1.
+        colors: the chromatic number, 2 to 5, below `vertices`; None for each that size and density allow, equally often.
         size: side of the image in pixels, 32 to 512; labels have to be legible, so that 5 vertices take 40 and 12 take 167.
-        jitter: how far vertices stray from their places on a circle, 0 to 0.5 of the distance between neighbours there; less
-            in a graph where an edge would then run through a third vertex.
+        jitter: how far vertices stray on a circle, 0 to 0.5 of their distance there; less where an edge would meet a third.
         shuffled: whether labels stand in any order, and not clockwise from the top.
         noise: standard deviation of the pixel noise, in units of the full range.
         style: `seen` or `held_out`; None for what the split has.

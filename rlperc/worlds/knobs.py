@@ -33,13 +33,13 @@ def confusion(name: str, value: Any, probability: Any, labels: Sequence[Any]) ->
         RecipeError: it is no such mapping, or the probability is none, or one of the two is there without the other.
     """
     number(f"{name}_probability", probability, 0, 1)
-    if bool(value) != bool(probability):
-        lacking, there = (f"{name}_probability", name) if value else (name, f"{name}_probability")
-        given = value or probability
-        raise RecipeError(f"{there}: {given}", f"nothing comes of it without {lacking}", f"both, or neither: {name}: {{6: 8}}")
     by_text = {str(label): label for label in labels}
     pairs = {} if value is None else value
     if not isinstance(pairs, Mapping) or not {str(end) for pair in pairs.items() for end in pair} <= set(by_text):
         shown = ", ".join(list(by_text)[:12])
         raise RecipeError(f"{name}: {value}", "it says what is taken for what", f"{{6: 8}}, with a blank; pairs of {shown}")
+    if bool(value) != bool(probability):
+        lacking, there = (f"{name}_probability", name) if value else (name, f"{name}_probability")
+        given = value or probability
+        raise RecipeError(f"{there}: {given}", f"nothing comes of it without {lacking}", f"both, or neither: {name}: {{6: 8}}")
     return {by_text[str(shown)]: by_text[str(read)] for shown, read in pairs.items()}
