@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rlperc.recipe.credit import RewardUse
     from rlperc.recipe.schema import Recipe
     from rlperc.reward.runner import Handling, OnError, RewardRunner
+    from rlperc.score.offline import Collected
     from rlperc.score.rows import Progress
     from rlperc.score.summary import Summary
     from rlperc.words.response import Tags
@@ -31,24 +32,31 @@ def add_score(commands: Any) -> None:
         commands: what `ArgumentParser.add_subparsers` returned.
     """
     score = commands.add_parser("score", help="score a file of completions")
-    _add_rewards(score)
+    _add_file(score, 'JSON lines, {"completion": text, …columns}, or parquet')
+    _add_rewards(score, required=True)
     score.add_argument("--out", type=Path, help="write a line of scores for each completion")
     score.add_argument("--resume", action="store_true", help="go on with --out where it ends")
     score.add_argument("--summary", type=Path, metavar="FILE.json", help="write the summary as JSON too")
     score.set_defaults(run=run_score)
     coupling = commands.add_parser("coupling", help="how the rewards of a file of completions move together")
-    _add_rewards(coupling)
+    _add_file(coupling, "the same; or a run's folder, for the scores in its completions tables")
+    _add_rewards(coupling, required=False)
     coupling.add_argument("--choose", action="store_true", help="which surrogate moves with what is seen")
+    coupling.add_argument("--stage", help="of a run with several that have rewards")
+    coupling.add_argument("--steps", type=int, metavar="N", help="the first tables of a run alone, before much is trained")
     coupling.add_argument("--summary", type=Path, metavar="FILE.json", help="write the report as JSON too")
     coupling.set_defaults(run=run_coupling, out=None, resume=False)
 
 
-def _add_rewards(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, help='JSON lines, {"completion": text, …columns}, or parquet')
+def _add_file(parser: argparse.ArgumentParser, said: str) -> None:
+    parser.add_argument("file", type=Path, help=said)
+
+
+def _add_rewards(parser: argparse.ArgumentParser, *, required: bool) -> None:
     parser.add_argument(
         "overrides", nargs="*", default=[], metavar="a.b=c", help="with --recipe, as in rewards.answer_number.with.tolerance=1"
     )
-    which = parser.add_mutually_exclusive_group(required=True)
+    which = parser.add_mutually_exclusive_group(required=required)
     which.add_argument("--rewards", help="names or paths, with commas between them")
     which.add_argument("--recipe", help="use a recipe's rewards, settings, tags and names of columns")
     parser.add_argument(
@@ -79,17 +87,14 @@ def run_score(options: argparse.Namespace) -> int:
 
 
 def run_coupling(options: argparse.Namespace) -> int:
-    """Score a file and show how its rewards move together. Raises UserError."""
+    """Show how the rewards of a file, which are scored for it, or of a run move together. Raises UserError."""
     _check_options(options)
     from rlperc.score.choose import choice_text
-    from rlperc.score.offline import Collected, report_text
-    from rlperc.score.summary import gaps_text
+    from rlperc.score.offline import report_text
 
-    runners, tags, renamed = _asked(options)
-    collected = Collected([runner.reward for runner in runners])
-    summary = _scored(options, runners, tags, renamed, collected.add)
+    collected, gaps = _of_run(options) if options.file.is_dir() else _of_file(options)
     report, candidates = collected.report(), collected.choose() if options.choose else []
-    lines = [*report_text(report), "", *gaps_text(summary)]
+    lines = [*report_text(report), *gaps]
     if options.choose:
         lines += ["", f"within groups with {report['roles']['perception']}, which knows the truth:", *choice_text(candidates)]
         report["candidates"] = [one._asdict() for one in candidates]
@@ -97,6 +102,31 @@ def run_coupling(options: argparse.Namespace) -> int:
         _write_summary(options.summary, options.file, report)
     sys.stdout.write("\n".join(lines) + "\n")
     return DONE
+
+
+def _of_file(options: argparse.Namespace) -> tuple[Collected, list[str]]:
+    from rlperc.score.offline import Collected
+    from rlperc.score.summary import gaps_text
+
+    if not options.rewards and not options.recipe:
+        instead = "--rewards answer_number,perception_exact,agreement, or --recipe FILE"
+        raise RecipeError("rlperc coupling", "it is not said which rewards to score the file with", instead)
+    if options.stage or options.steps is not None:
+        raise RecipeError("--stage or --steps", "a file has neither", "a run's folder")
+    runners, tags, renamed = _asked(options)
+    collected = Collected([runner.reward for runner in runners])
+    summary = _scored(options, runners, tags, renamed, collected.add)
+    return collected, ["", *gaps_text(summary)]
+
+
+def _of_run(options: argparse.Namespace) -> tuple[Collected, list[str]]:
+    from rlperc.score.tables import collected_of
+
+    if options.rewards or options.recipe or options.overrides or options.settings:
+        raise RecipeError(f"coupling of {options.file}", "a run has scores of its own recipe's rewards", "the folder alone")
+    if options.steps is not None and options.steps < 1:
+        raise RecipeError(f"--steps {options.steps}", "there is no such number of steps", "--steps 1 or more")
+    return collected_of(options.file, options.stage, options.steps), []
 
 
 def _asked(options: argparse.Namespace) -> tuple[list[RewardRunner], Tags | None, dict[str, str] | None]:

@@ -7,10 +7,12 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from pyarrow.parquet import write_table
 
 from rlperc.cli import main
 from rlperc.reward.plugins import find_reward
@@ -283,6 +285,69 @@ def test_what_cannot_be_told_is_one_message(
 ) -> None:
     assert main(["coupling", str(file_of(tmp_path, prompts)), "--rewards", rewards, "--choose"]) == 2
     assert why in capsys.readouterr().err
+
+
+def run_of(tmp_path: Path, names: str = "answer_number, perception_exact, image_dependence") -> Path:
+    """Two stages of a run with twelve tables each, of two prompts: image_dependence goes with the truth in all but the first."""
+    uses = ", ".join(f"{{use: {name}, weight: 1}}" for name in names.split(", "))
+    stage = "kind: grpo, train: {num_generations: 4}"
+    (tmp_path / "recipe.yaml").write_text(
+        f"model: {{name: some/model}}\ndata: {{world: digits}}\nrewards: [{uses}]\n"
+        f"stages: [{{name: first, {stage}}}, {{name: second, {stage}}}]\n"
+    )
+    for name in ("first", "second"):
+        folder = tmp_path / "stages" / name / "completions"
+        folder.mkdir(parents=True)
+        for step in range(1, 13):
+            seen = [0.0, 1, 0, 1, 1, 1, 0, None]
+            depends = [0.1, 0.9, 0.1, 0.9, 0.9, 0.9, 0.1, 0.5] if step > 1 else [0.9, 0.1, 0.9, 0.1, 0.1, 0.1, 0.9, 0.5]
+            table = {"answer_number": [0.0, 1, 0, 1, 0, 0, 0, 0], "perception_exact": seen, "image_dependence": depends}
+            write_table(pa.table(table), folder / f"completions_{step:05d}.parquet")
+    return tmp_path
+
+
+def test_coupling_of_a_run_reads_what_training_scored(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Of rewards that only the training model can give; steps 2 to 12 agree with the truth, and the first one is against it."""
+    arguments = ["coupling", str(run_of(tmp_path)), "--stage", "first", "--choose"]
+    assert main([*arguments, "--summary", str(tmp_path / "s.json")]) == 0
+    assert "the data favour image_dependence" in capsys.readouterr().out
+    report = json.loads((tmp_path / "s.json").read_text())
+    assert report["groups"] == 24
+    assert report["matrix"][1][2] == pytest.approx((11 - 1) / 12)
+    assert main([*arguments, "--steps", "1", "--summary", str(tmp_path / "s.json")]) == 0
+    assert json.loads((tmp_path / "s.json").read_text())["matrix"][1][2] == pytest.approx(-1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ([], "--stage first or second"),
+        (["--stage", "secnd"], "did you mean 'second'?"),
+        (["--stage", "first", "--rewards", "answer_number"], "a run has scores of its own recipe's rewards"),
+        (["--stage", "first", "--steps", "0"], "--steps 1 or more"),
+    ],
+)
+def test_what_a_run_cannot_tell(arguments: list[str], why: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["coupling", str(run_of(tmp_path)), *arguments]) == 2
+    assert why in capsys.readouterr().err
+
+
+def test_tables_of_another_run_are_not_taken(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    run = run_of(tmp_path, "answer_number, perception_exact, perception_cells")
+    assert main(["coupling", str(run), "--stage", "first"]) == 2
+    assert "has no column 'perception_cells'" in capsys.readouterr().err
+    for file in (run / "stages" / "second" / "completions").iterdir():
+        file.unlink()
+    assert main(["coupling", str(run), "--stage", "second"]) == 2
+    assert "there are no completions tables" in capsys.readouterr().err
+    assert main(["coupling", str(tmp_path / "stages")]) == 2
+    assert "it has no recipe.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], ["--rewards", "answer_number", "--steps", "2"]])
+def test_a_file_says_which_rewards_and_has_no_steps(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["coupling", str(file_of(tmp_path)), *arguments]) == 2
+    assert ("--rewards" if not arguments else "a file has neither") in capsys.readouterr().err
 
 
 def test_what_a_reward_left_out_is_said(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
