@@ -103,7 +103,9 @@ def test_what_the_prompt_shows_is_what_is_paid(name: str) -> None:
     shown = read_response(str(stage.data.prompt_template).partition("as in ")[2], recipe.tags)
     row = {"answer": "4", "perception": "[[3,1],[0,7]]"}
     for one in load_rewards(stage):
-        (outcome,) = RewardRunner(one.reward, one.use.with_).run([shown], {name: [row[name]] for name in one.reward.columns})
+        (outcome,) = RewardRunner(one.reward, one.use.with_).run(
+            [shown], {name: [row[name]] for name in one.reward.columns if name in row}
+        )
         assert outcome.value == 1.0, one.reward.name
 
 
