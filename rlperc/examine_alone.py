@@ -28,6 +28,7 @@ from rlperc.reward.runner import check_columns
 from rlperc.score.summary import printable
 from rlperc.train.models import load_model
 from rlperc.words.response import Tags, read_response
+from rlperc.words.structure import read_json
 from rlperc.worlds import About, load_world
 
 SHOWN_REASONS, LONGEST = 3, 200
@@ -94,6 +95,8 @@ def examine_alone(exam: Exam, out: Path | None, against: Path | None, say: Calla
         say("a_p, a_r and a_o are not measured: the rows have no column 'perception'")
     elif examiner.measures.follows is None:
         say("a_o is not measured: the rows have no column 'task', by which a world solves what is stated")
+    if broken := sum(map(_is_broken, rows["perception"] if examiner.measures.perception else [])):
+        say(f"the p* of {broken} of {len(rows)} rows begins like JSON and cannot be read as such: it is compared as text")
     if without := examiner.exam.illustrated.count(False):
         say(f"{without} of {len(rows)} rows have no image (columns: {', '.join(rows.column_names)})")
     ours = out if state.is_main_process else None
@@ -200,6 +203,10 @@ def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     pairs = {key: [one.get(key, "the default") for one in settings] for key in keys}
     other = [f"{key} {then}, and now {here}" for key, (then, here) in pairs.items() if then != here]
     return "; ".join(other) or "the same was asked for, and other rows came"
+
+
+def _is_broken(perception: Any) -> bool:
+    return isinstance(perception, str) and perception.lstrip()[:1] in ("[", "{") and read_json(perception) is None
 
 
 def _texts(rows: Any) -> Any:

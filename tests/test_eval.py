@@ -54,13 +54,14 @@ def test_a_model_on_a_world_and_against_itself(model: Path, tmp_path: Path, caps
 def test_responses_drawn_otherwise_are_compared_with_a_word_of_it(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    (tmp_path / "rows.jsonl").write_text('{"prompt": "1 + 1?", "answer": "2", "perception": "[[1]]"}\n' * 3)
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "1 + 1?", "answer": "2", "perception": "[[1"}\n' * 3)
     asked = ["eval", str(model), "--data", str(tmp_path / "rows.jsonl"), "--answer", "answer_number", *QUICK]
     assert main([*asked, "--out", str(tmp_path / "one")]) == 0
     assert main([*asked, "--temperature", "0.5", "--against", str(tmp_path / "one")]) == 0
     shown = capsys.readouterr().out
     assert "drawn otherwise, which is part of every change: temperature 0.0, and now 0.5" in " ".join(shown.split())
     assert "a_o is not measured: the rows have no column 'task'" in shown
+    assert "the p* of 3 of 3 rows begins like JSON and cannot be read as such" in shown
 
 
 def test_other_rows_are_not_compared(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
