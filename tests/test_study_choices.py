@@ -96,8 +96,16 @@ def test_the_reward_that_moves_most_with_perception_is_chosen_seed_by_seed() -> 
 
 def test_a_reward_that_never_varied_is_not_chosen_and_a_seed_without_any_is_left_out() -> None:
     done = measured(plain=ZERO, x=[1, 2, 3], y=[10, 20, 30])
-    done |= asked(moves(vote=-0.1, blind=None), moves(vote=None, blind=None), moves(vote=0.1, blind=0.2))
+    done |= asked(moves(vote=0.1, blind=None), moves(vote=None, blind=None), moves(vote=0.1, blind=0.2))
     assert values(one(CHOICE, done, runs=RUNS)) == [1, 30]
+
+
+def test_where_no_reward_moves_with_perception_none_is_chosen_and_nothing_gained() -> None:
+    done = measured(plain=[5, 5, 5], x=[1, 2, 3], y=[10, 20, 30])
+    done |= asked(moves(vote=-0.1, blind=-0.2), moves(vote=0.2, blind=0.3), moves(vote=0.0, blind=None))
+    finding = one(CHOICE, done, runs=RUNS)
+    assert values(finding) == [0, 15, 0]
+    assert found_in(finding).notes == ("seed by seed: plain, y, plain",)
 
 
 def test_where_nobody_was_asked_nothing_is_chosen() -> None:

@@ -132,6 +132,8 @@ def _lack(need: Need, spread: Spread | None) -> str:
 def _better(claim: Gain | Choice, study: Study, done: Summaries, case: str) -> tuple[Spread | None, list[str]]:
     gains = {run: _differences(study, done, case, run, claim.over, claim.measure) for run in claim.tried}
     picked = _favoured(claim, study, done, case) if isinstance(claim, Choice) else _best_elsewhere(study, gains)
+    if claim.over in picked.values():
+        gains[claim.over] = _differences(study, done, case, claim.over, claim.over, claim.measure)
     seeds = [seed for seed in study.all_seeds if seed in picked and all(seed in gain for gain in gains.values())]
     if not seeds:
         return None, ["too few seeds have all of these runs: one cannot choose by itself"] if len(gains) > 1 else []
@@ -176,13 +178,14 @@ def _best_elsewhere(study: Study, gains: Mapping[str, Mapping[int, float]]) -> d
 
 
 def _favoured(claim: Choice, study: Study, done: Summaries, case: str) -> dict[int, str]:
-    """For each seed the run whose reward moves most with true perception where it was asked."""
+    """For each seed the run whose reward moves most with true perception where it was asked; `over` where none moves with it."""
     found = {}
     for seed in study.all_seeds:
         moves = surrogates(done.get((case, claim.asked, seed)))
         known = {reward: moves[reward] for reward in claim.of if reward in moves}
         if known:
-            found[seed] = claim.of[max(known, key=lambda reward: known[reward])]
+            best = max(known, key=lambda reward: known[reward])
+            found[seed] = claim.of[best] if known[best] > 0 else claim.over
     return found
 
 
