@@ -107,6 +107,7 @@ def test_several_responses_to_each_row(model: Path, tmp_path: Path) -> None:
         (["--world", "digits", "--against", "nowhere"], "it cannot be read"),
         (["--world", "digits", "--split", "dev"], "train, validation and test"),
         (["--world", "digits", "--seed", "-1"], "at least 0"),
+        (["--world", "digits", "--answer", "image_dependence"], "it asks the training model"),
         (["--world", "digits", "--perception", "image_dependence"], "it asks the training model"),
         (["--world", "digits", "--answer", "perception_cells"], "does not say whether the answer is right"),
         (["--world", "digits", "--perception", "format_tags"], "does not say whether the perception is right"),

@@ -554,7 +554,7 @@ def test_jitter_moves_objects_within_their_places() -> None:
         ({"noise": -0.1}, "0 to 1"),
         ({"style": "new"}, "seen, held_out"),
         ({"misread": {"red": "circle"}, "misread_probability": 0.5}, "another color for red"),
-        ({"misread": {"pink": "red"}, "misread_probability": 0.5}, "pairs of"),
+        ({"misread": {"pink": "red"}, "misread_probability": 0.5}, "pairs of these"),
         ({"misread_probability": 2}, "0 to 1"),
     ],
 )

@@ -159,14 +159,6 @@ def check_measures(answer: RewardUse, perception: RewardUse) -> None:
     for use, what in ((answer, "answer"), (perception, "perception")):
         reward = find_reward(use.use)
         check_settings(reward, use.with_)
-        # What is asked for may be all there is to see, and verified by a reward that credits seeing.
-        credited = ("perception",) if what == "perception" else ("outcome", *["perception"] * ("answer" in reward.columns))
-        if reward.credits not in credited:
-            raise RecipeError(
-                f"evaluate: {{{what}: {reward.name}}}",
-                f"it credits {reward.credits}, and does not say whether the {what} is right",
-                "answer_number or the like" if what == "answer" else "perception_exact or the like",
-            )
         if reward.scope == "group" or reward.needs_scorer:
             raise RecipeError(
                 f"evaluate with the reward '{reward.name}'",
@@ -185,6 +177,14 @@ def check_measures(answer: RewardUse, perception: RewardUse) -> None:
                 f"evaluate with the reward '{reward.name}'",
                 f"its range is {low:g} to {high:g}, and a, a_p and a_r are fractions",
                 "evaluate: {answer: a reward with the range 0 to 1}",
+            )
+        # What is asked for may be all there is to see, and verified by a reward that credits seeing.
+        credited = ("perception",) if what == "perception" else ("outcome", *["perception"] * ("answer" in reward.columns))
+        if reward.credits not in credited:
+            raise RecipeError(
+                f"evaluate: {{{what}: {reward.name}}}",
+                f"it credits {reward.credits}, and does not say whether the {what} is right",
+                "answer_number or the like" if what == "answer" else "perception_exact or the like",
             )
 
 

@@ -37,7 +37,9 @@ def confusion(name: str, value: Any, probability: Any, labels: Sequence[Any]) ->
     pairs = {} if value is None else value
     if not isinstance(pairs, Mapping) or not {str(end) for pair in pairs.items() for end in pair} <= set(by_text):
         shown = ", ".join(list(by_text)[:12])
-        raise RecipeError(f"{name}: {value}", "it says what is taken for what", f"{{6: 8}}, with a blank; pairs of {shown}")
+        raise RecipeError(
+            f"{name}: {value}", "it says what is taken for what", f"{{6: 8}}, with a blank, or other pairs of these: {shown}"
+        )
     if bool(value) != bool(probability):
         lacking, there = (f"{name}_probability", name) if value else (name, f"{name}_probability")
         given = value or probability
