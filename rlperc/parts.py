@@ -23,6 +23,7 @@ from rlperc.recipe.progress import Checkpoint, Progress, check_same, read_progre
 from rlperc.recipe.schema import RL_KINDS, Recipe, Stage
 from rlperc.report.card import write_card
 from rlperc.score.coupling import Coupling
+from rlperc.score.offline import alarm_text
 from rlperc.train.callbacks import CurvePoints, MetricsToFile, Moves
 from rlperc.train.checkpoints import Checkpoints
 from rlperc.train.data import load_rows
@@ -264,10 +265,8 @@ class Run:
     def _record_coupling(self, stage: Stage, coupling: Coupling) -> None:
         report = self.summary["coupling"][stage.name] = coupling.report()
         self.folder.log("coupling", stage=stage.name, **report)
-        for name, batch in report["alarms"].items():
-            self.say(
-                f"warning: in '{stage.name}' the surrogate '{name}' rose by batch {batch} of completions, and the outcome did not"
-            )
+        for line in alarm_text(report):
+            self.say(f"warning: in '{stage.name}' {line}")
 
     def _record_tallies(self, stage: Stage, tallies: dict[str, dict[str, Any]]) -> None:
         self.summary["rewards"][stage.name] = tallies

@@ -58,12 +58,34 @@ def test_a_group_worked_by_hand() -> None:
     assert report["groups"] == 2
 
 
+def test_a_batch_says_what_it_says_by_itself() -> None:
+    """The second batch alone: the outcome is flat in its group, the other reward moves, and who thought right is rare."""
+    coupling = Coupling(NAMES[:3], ROLES._replace(surrogates=()))
+    coupling.add(np.array([[1.0, 1, 1], [0, 0, 1]]), 2, [1, 1, 0])
+    alone = coupling.add(np.array([[0.0, 1, 0], [0, 0, 1]]), 2, [1, 1, 0])
+    assert alone.metrics() == {
+        "within/seen/thought": pytest.approx(-1),
+        "overall/seen/thought": pytest.approx(-1),
+        "opposed/seen/thought": 1.0,
+        "share/outcome": 0.0,
+        "share/seen": 1.0,
+        "share/thought": 0.0,
+        "rescued/outcome": 0.0,
+        "rescued/seen": 1.0,
+        "rescued/thought": 1.0,
+        # p = r = 1/2 in two completions: cov(a, P) = 1/8, var(a) = 3/16 less 1/16 for so few, var(P) = 1/4.
+        "independent/perception": pytest.approx(0.125 / np.sqrt(0.125 * 0.25)),
+        "independent/reasoning": pytest.approx(0.125 / np.sqrt(0.125 * 0.25)),
+    }
+    assert coupling.report()["rescued"]["seen"] == 0.5
+
+
 @given(arrays(np.float64, (12, 3), elements=st.floats(-10, 10, width=32)))
 def test_overall_it_is_numpys_correlation_and_shares_make_a_whole(rewards: np.ndarray) -> None:
     coupling = Coupling(["a", "b", "c"])
     coupling.add(rewards[:4], 4, [1.0, 0.5, 2.0])
     coupling.add(rewards[4:], 4, [1.0, 0.5, 2.0])
-    overall = coupling.overall()
+    overall = coupling.total.overall()
     spread = rewards.std(0)
     for i, j in product(range(3), repeat=2):
         if min(spread[i], spread[j]) > 1e-3:
@@ -182,7 +204,7 @@ def test_noise_raises_no_alarm() -> None:
 def test_constants_do_not_correlate() -> None:
     coupling = Coupling(["a", "b"])
     coupling.add(np.tile([0.7, 0.9], (800, 1)), 8)
-    assert np.isnan(coupling.overall()).all()
+    assert np.isnan(coupling.total.overall()).all()
 
 
 def test_it_goes_on_from_what_it_kept() -> None:

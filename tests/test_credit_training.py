@@ -58,6 +58,24 @@ def test_span_credit_reaches_its_tokens_and_the_table_shows_it(
             assert abs(advantages[place + 1]) == pytest.approx(z, abs=1e-5)
 
 
+def test_how_rewards_move_together_is_logged_live(start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = make(start, tmp_path, ONE_STEP)
+    say(monkeypatch, [GOOD, OTHER, GOOD, NONE])
+    # By hand: the outcome is .5, -.5, .5, -.5 off its group's mean, what pays for cells -.25, .75, -.25, -.25.
+    paid = {"answer_number": {GOOD: 1.0, OTHER: 0.0, NONE: 0.0}, "perception_cells": {GOOD: 0.0, OTHER: 1.0, NONE: 0.0}}
+    pay(trainer, lambda name, text: paid.get(name, {}).get(text, 0.0))
+    trainer.train()
+    log = trainer.state.log_history[0]
+    pair = {kind: log[f"coupling/{kind}/answer_number/perception_cells"] for kind in ("within", "overall", "opposed")}
+    assert pair == pytest.approx({"within": -0.5 / 0.75**0.5, "overall": -0.5 / 0.75**0.5, "opposed": 0.75}, abs=1e-4)
+    a, p = (log[f"blend/weight/{name}"] for name in paid)
+    of_a, of_p = a * a - a * p / 2, 0.75 * p * p - a * p / 2
+    assert log["coupling/share/answer_number"] == pytest.approx(of_a / (of_a + of_p), abs=1e-4)
+    assert log["coupling/share/perception_cells"] == pytest.approx(of_p / (of_a + of_p), abs=1e-4)
+    assert log["coupling/rescued/perception_cells"] == 0.0
+    assert "coupling/within/answer_number/format_tags" not in log  # which never varies
+
+
 def test_the_tables_of_all_steps_have_one_type(start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = make(start, tmp_path, ONE_STEP, "stages.reason.blend.mode=span")
     say(monkeypatch, [NONE])

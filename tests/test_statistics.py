@@ -6,8 +6,9 @@ from hypothesis.extra.numpy import arrays
 
 from rlperc import reward
 from rlperc.reward.contract import Reward, describe
-from rlperc.score.coupling import Coupling
 from rlperc.score.intervals import ClusteredMean, mean_interval, wilson
+from rlperc.score.moments import Moments
+from rlperc.score.roles import Roles
 from rlperc.score.tally import Scored, Tally
 
 
@@ -130,25 +131,30 @@ def test_reasons_are_counted_in_bounded_memory() -> None:
     assert found.zero_spread is None
 
 
+def moved(rewards: np.ndarray, group_size: int) -> np.ndarray:
+    """Correlations of some rewards within groups."""
+    moments = Moments("abc"[: rewards.shape[1]], Roles())
+    moments.add(rewards, group_size)
+    return moments.matrix()
+
+
 def test_coupling_worked_by_hand() -> None:
     # Two groups of two. Within groups, the second reward moves with the first, and the third against it in one group.
     rewards = np.array([[0.0, 0.0, 1.0], [1.0, 2.0, 0.0], [10.0, 5.0, 0.0], [11.0, 7.0, 0.0]])
-    coupling = Coupling(["a", "b", "c"])
-    matrix = coupling.add(rewards, group_size=2)
+    matrix = moved(rewards, 2)
     # centred: a = ±.5 ±.5, b = ±1 ±1, c = ∓.5 and 0: r(a,c) = -.5 / sqrt(1 * .5)
     assert matrix[0, 1] == pytest.approx(1.0)
     assert matrix[0, 2] == pytest.approx(-np.sqrt(0.5))
-    assert coupling.matrix() == pytest.approx(matrix)
 
 
 def test_how_hard_a_prompt_is_does_not_count() -> None:
     hard_and_easy = np.array([[0.0, 0.1], [0.0, 0.2], [1.0, 0.8], [1.0, 0.9]])
-    assert np.isnan(Coupling(["a", "b"]).add(hard_and_easy, group_size=2)[0, 1])
+    assert np.isnan(moved(hard_and_easy, 2)[0, 1])
 
 
 def test_a_skipped_row_takes_no_part() -> None:
     with_skip = np.array([[0.0, 0.0], [1.0, 1.0], [0.5, np.nan]])
-    assert Coupling(["a", "b"]).add(with_skip, group_size=3)[0, 1] == pytest.approx(1.0)
+    assert moved(with_skip, 3)[0, 1] == pytest.approx(1.0)
 
 
 FLOATS = st.floats(-10, 10, width=32)
@@ -158,7 +164,7 @@ FLOATS = st.floats(-10, 10, width=32)
 def test_coupling_is_numpys_correlation_of_what_differs_within_groups(rewards: np.ndarray) -> None:
     groups = rewards.reshape(-1, 4, 3)
     centred = (groups - groups.mean(1, keepdims=True)).reshape(-1, 3)
-    matrix = Coupling(["a", "b", "c"]).add(rewards, group_size=4)
+    matrix = moved(rewards, 4)
     for i in range(3):
         for j in range(3):
             scale = np.sqrt((centred[:, i] ** 2).sum() * (centred[:, j] ** 2).sum())

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from rlperc.recipe.folder import RunFolder
 from rlperc.report.numbers import MODELS, change_table, coupling_table, faults_table, legend, rewards_table, table
 from rlperc.report.plots import Point, curve_plot, lines_plot
-from rlperc.score.offline import null_text
+from rlperc.score.offline import training_text
 
 
 def template(name: str) -> Template:
@@ -29,7 +29,7 @@ def write_page(folder: RunFolder) -> None:
         legend=legend(summary),
         changes={before: change_table(found) for before, found in summary.get("changes", {}).items()},
         coupling={stage: coupling_table(found) for stage, found in summary["coupling"].items()},
-        nulls={stage: null_text(found.get("null", {})) for stage, found in summary["coupling"].items()},
+        remarks={stage: training_text(found) for stage, found in summary["coupling"].items()},
         rewards={stage: (rewards_table(found), faults_table(found)) for stage, found in summary["rewards"].items()},
         curves={stage: curve_plot(points) for stage, points in _by_stage(summary["curve"]).items()},
         plots=_training_plots(folder),

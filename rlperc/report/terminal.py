@@ -11,7 +11,7 @@ from rich.text import Text
 
 from rlperc.recipe.folder import RunFolder
 from rlperc.report.numbers import change_table, coupling_table, faults_table, legend, rewards_table, table
-from rlperc.score.offline import null_text
+from rlperc.score.offline import training_text
 
 SAMPLES = 3
 IMAGE_COLUMNS = 32
@@ -24,7 +24,7 @@ def show_run(folder: RunFolder, console: Console) -> None:
         _show_sample(folder, index, sample, console)
     for stage, coupling in summary["coupling"].items():
         _show_table(f"Within-group correlation of the rewards in '{stage}'", coupling_table(coupling), console)
-        for line in null_text(coupling.get("null", {})):
+        for line in training_text(coupling):
             console.print(line, highlight=False, soft_wrap=True)
     for stage, tallies in summary["rewards"].items():
         if any(set(tally["counts"]) - {"value"} for tally in tallies.values()):

@@ -12,7 +12,7 @@ from rlperc.errors import DataError, RecipeError
 from rlperc.reward.contract import Reward
 from rlperc.score.batches import Batch
 from rlperc.score.choose import Candidate, choose
-from rlperc.score.coupling import Coupling
+from rlperc.score.moments import Moments
 from rlperc.score.roles import EXAMPLES, roles_of
 from rlperc.score.tally import Scored
 
@@ -38,16 +38,16 @@ class Collected:
         self.groups += [values[group.start : group.stop] for group in batch.groups]
 
     def report(self) -> dict[str, Any]:
-        """What `Coupling` reports, over all groups; the weights are equal, since a file was not trained on."""
+        """What `Moments` reports, over all groups; the weights are equal, since a file was not trained on."""
         if max(map(len, self.groups)) < 2:
             raise DataError("coupling", "no prompt has two completions, and rewards are compared within one", "several of each")
-        coupling = Coupling(self.names, self.roles)
+        moments = Moments(self.names, self.roles)
         for size in sorted({len(group) for group in self.groups}):
             alike = [group for group in self.groups if len(group) == size]
             at_once = max(1, AT_ONCE // size)
             for start in range(0, len(alike), at_once):
-                coupling.add(np.concatenate(alike[start : start + at_once]), size, [1.0] * len(self.names))
-        return {**coupling.report(), "alarms": {}}  # a file has no steps
+                moments.add(np.concatenate(alike[start : start + at_once]), size, [1.0] * len(self.names))
+        return moments.report()
 
     def choose(self) -> list[Candidate]:
         """The surrogates, best first. Raises RecipeError where there are none, or nobody knows the truth."""
@@ -70,7 +70,7 @@ def report_text(report: dict[str, Any]) -> list[str]:
         cells = [f"{_shown(report['matrix'][row][k])} ({_shown(report['overall'][row][k])})" for _, k in against]
         aligned = [cell.ljust(len(heading)) for cell, heading in zip(cells, headings, strict=True)]
         lines.append("  ".join([name.ljust(width), *aligned]).rstrip())
-    lines += [""] + [_line(name, report, roles) for name in names]
+    lines += ["", *(_line(name, report, "the plain sum") for name in names)]
     lines += null_text(report["null"])
     return lines + [f"no reward says {role}: such as {example}" for role, example in EXAMPLES.items() if roles[role] is None]
 
@@ -91,8 +91,22 @@ def null_text(null: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _line(name: str, report: dict[str, Any], roles: dict[str, Any]) -> str:
-    parts = [f"no spread in {100 * report['flat'][name]:.0f} % of groups"]
+def training_text(report: dict[str, Any]) -> list[str]:
+    """Lines for a report of a training, to stand below its correlations."""
+    lines = [_line(name, report, "the sum that was trained on") for name in report["rewards"]]
+    return [*lines, *null_text(report["null"]), *alarm_text(report)]
+
+
+def alarm_text(report: dict[str, Any]) -> list[str]:
+    """The surrogates of a training that rose while the outcome did not."""
+    return [
+        f"the surrogate '{name}' rose by batch {batch} of completions, and the outcome did not"
+        for name, batch in report["alarms"].items()
+    ]
+
+
+def _line(name: str, report: dict[str, Any], total: str) -> str:
+    roles, parts = report["roles"], [f"no spread in {100 * report['flat'][name]:.0f} % of groups"]
     if roles["outcome"] and name != roles["outcome"]:
         opposed = report["opposed"][report["rewards"].index(name)][report["rewards"].index(roles["outcome"])]
         parts.append(f"rescues {100 * report['rescued'][name]:.0f} %")
@@ -100,7 +114,7 @@ def _line(name: str, report: dict[str, Any], roles: dict[str, Any]) -> str:
     if name in report["share"]:
         share = report["share"][name]
         opposing = ", which it lessens: it goes against the others" if share < -0.005 else ""
-        parts.append(f"{100 * share:.0f} % of the variance of the plain sum{opposing}")
+        parts.append(f"{100 * share:.0f} % of the variance of {total}{opposing}")
     return f"{name}: {', '.join(parts)}"
 
 

@@ -112,13 +112,11 @@ class Rewarded(_Host):
         """Log how the rewards of all processes move together, where they do not move, and what they weigh."""
         metrics, names = self._metrics["train"], self.coupling.names
         weights = self.credit.weights_at(self.progress)
-        correlations = self.coupling.add(rewards.double().cpu().numpy(), self.num_generations, weights)
+        moved = self.coupling.add(rewards.double().cpu().numpy(), self.num_generations, weights)
+        for name, value in moved.metrics().items():
+            metrics[f"coupling/{name}"].append(value)
         for name in self.coupling.alarms():
             metrics[f"coupling/alarm/{name}"].append(1.0)
-        for i, left in enumerate(names):
-            for j, right in enumerate(names[:i]):
-                if not math.isnan(correlations[i, j]):
-                    metrics[f"coupling/{right}/{left}"].append(correlations[i, j])
         for name, weight in zip(names, weights, strict=True):
             metrics[f"blend/weight/{name}"].append(weight)
         if self.num_generations > 1:
