@@ -272,8 +272,8 @@ def text_rows(start: Path) -> Dataset:
     return with_completions(rows.remove_columns("image"), "here")
 
 
-def test_packed_text_counts_the_same_tokens(start: Path, tmp_path: Path) -> None:
-    """Rows without images, in a language model: packed or not, the loss of all of them is the same blend."""
+def packed(start: Path, folder: Path, reweight: Fixed | Dynamic, **wanted: Any) -> ReweightedSFTTrainer:
+    """A small language model on the quickstart's responses without their images."""
     from trl import SFTConfig
 
     _, processor = load_model(start, load_recipe(QUICKSTART).stages[1].model)
@@ -282,30 +282,51 @@ def test_packed_text_counts_the_same_tokens(start: Path, tmp_path: Path) -> None
     config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2
     )
-    LlamaForCausalLM(config).save_pretrained(tmp_path / "text")
+    LlamaForCausalLM(config).save_pretrained(folder / "text")
+    args = SFTConfig(
+        **{
+            "output_dir": str(folder),
+            "per_device_train_batch_size": 32,
+            "packing": True,
+            "max_length": 4096,
+            "report_to": "none",
+            "bf16": False,
+            "use_cpu": not torch.cuda.is_available(),
+            **wanted,
+        }
+    )
+    return ReweightedSFTTrainer(
+        reweight=reweight,
+        tags=Tags(),
+        model=AutoModelForCausalLM.from_pretrained(folder / "text", attn_implementation="eager"),
+        args=args,
+        train_dataset=text_rows(start),
+        processing_class=tokenizer,
+    )
+
+
+def test_packed_text_counts_the_same_tokens(start: Path, tmp_path: Path) -> None:
+    """Rows without images, in a language model: packed or not, all of them have the same tokens of each kind."""
     found = []
     for packing in (False, True):
-        args = SFTConfig(
-            output_dir=str(tmp_path),
-            per_device_train_batch_size=32,
-            packing=packing,
-            max_length=4096,
-            report_to="none",
-            bf16=False,
-            use_cpu=not torch.cuda.is_available(),
-        )
-        made = ReweightedSFTTrainer(
-            reweight=Fixed(mode="fixed", perception=0.6),
-            tags=Tags(),
-            model=AutoModelForCausalLM.from_pretrained(tmp_path / "text", attn_implementation="eager"),
-            args=args,
-            train_dataset=text_rows(start),
-            processing_class=tokenizer,
-        )
-        made.get_batch_samples(iter(made.get_train_dataloader()), 1, args.device)
+        made = packed(start, tmp_path, Fixed(mode="fixed", perception=0.6), packing=packing)
+        made.get_batch_samples(iter(made.get_train_dataloader()), 1, made.args.device)
         found.append(made._tokens.tolist())
     assert found[0] == found[1]
     assert found[0][1] > 100
+
+
+@pytest.mark.parametrize("rule", ["loss", "ngdiff", "token_gradient"])
+def test_lambda_follows_packed_text(start: Path, tmp_path: Path, rule: str) -> None:
+    short = {"max_length": 256, "per_device_train_batch_size": 2, "max_steps": 4, "logging_steps": 1, "learning_rate": 0.01}
+    made = packed(start, tmp_path, Dynamic(mode="dynamic", rule=rule, every=1), **short)
+    assert len(made.train_dataset) < 32 / 2  # several responses in a row
+    made.train()
+    steps = [entry for entry in made.state.log_history if "reweight/lambda" in entry]
+    assert len(steps) == 4
+    assert len({entry["reweight/lambda"] for entry in steps}) > 1
+    assert all(0.05 < entry["reweight/share"] < 0.95 for entry in steps)
+    assert steps[-1]["reweight/loss_rest"] < steps[0]["reweight/loss_rest"]
 
 
 def test_responses_without_the_tags_are_said(start: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
