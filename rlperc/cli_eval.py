@@ -24,6 +24,12 @@ def add_eval(commands: Any) -> None:
     rows = parser.add_mutually_exclusive_group(required=True)
     rows.add_argument("--world", help="see `rlperc worlds list`")
     rows.add_argument("--data", type=Path, help="a JSONL or parquet file, or a folder by save_to_disk")
+    rows.add_argument("--hub", metavar="NAME", help="a data set on the hub")
+    parser.add_argument("--subset", help="the hub data set's configuration")
+    parser.add_argument(
+        "--columns", nargs="+", default=[], metavar="OURS=THEIRS", help="what the data calls a column, as in answer=solution"
+    )
+    parser.add_argument("--images", type=Path, metavar="DIR", help="where relative image paths count from (default: the data)")
     parser.add_argument("--answer", help="the reward that verifies an answer (default: the world's)")
     parser.add_argument("--perception", help="the reward that compares with p* (default: the world's, or perception_exact)")
     parser.add_argument("--rows", type=int, default=200, help="how many (default 200)")
@@ -85,12 +91,11 @@ def _exam(options: argparse.Namespace) -> Any:
     if options.overrides and options.world is None:
         raise RecipeError(f"the knob '{options.overrides[0]}'", "only a world has knobs", "--world NAME, or leave it out")
     if options.world is None and options.answer is None:
-        raise RecipeError("--data without --answer", "only a world says how its answers are verified", "--answer answer_math")
+        raise RecipeError("rows without --answer", "only a world says how its answers are verified", "--answer answer_math")
     data: dict[str, Any] = {"rows": options.rows, "split": options.split, "seed": options.seed}
     if options.world is not None:
         data |= {"world": options.world, "with": resolve(options.world, read_knobs(options.overrides))}
-    else:
-        data["folder" if options.data.is_dir() else "file"] = options.data.absolute()
+    data |= _own_rows(options)
     run = run_of(Path(options.model))
     used = run.evaluate if run is not None else None
     usual = {"max_new_tokens": used.max_new_tokens, "batch_size": used.batch_size} if used else {"max_new_tokens": 1024}
@@ -114,3 +119,20 @@ def _exam(options: argparse.Namespace) -> Any:
         perception_name(evaluate),
         {None: None, "tags": True, "plain": False}[options.prompt],
     )
+
+
+def _own_rows(options: argparse.Namespace) -> dict[str, Any]:
+    """What is said of rows that are no world's, by the names of `Data`."""
+    said: dict[str, Any] = {"hub": options.hub, "subset": options.subset, "columns": dict(map(_column, options.columns))}
+    if options.data is not None:
+        said["folder" if options.data.is_dir() else "file"] = options.data.absolute()
+    if options.images is not None:
+        said["images"] = options.images.absolute()
+    return {name: value for name, value in said.items() if value}
+
+
+def _column(text: str) -> tuple[str, str]:
+    ours, _, theirs = text.partition("=")
+    if not (ours and theirs):
+        raise RecipeError(f"--columns {text}", "it does not say what the data calls which column", "--columns answer=solution")
+    return ours, theirs

@@ -135,10 +135,10 @@ def test_an_interval_above_0_and_mcnemars_p_agree(rose: int, fell: int, above: b
 
 
 def test_differences_of_means_have_the_interval_of_their_spread() -> None:
-    """Of rows with several responses: +.5, +.5, 0 and -.5; variance (.75 - 4 * .125 ** 2) / 3, by 4 rows."""
+    """Of rows with several responses: +.5, +.5, 0 and -.5; variance (.75 - 4 * .125 ** 2) / 3, by 4 rows; t of 3."""
     change = paired(dict.fromkeys(range(4), 0.5), {0: 1.0, 1: 1.0, 2: 0.5, 3: 0.0})
     assert change is not None
-    half = 1.959964 * ((0.75 - 4 * 0.125**2) / 3 / 4) ** 0.5
+    half = 3.182446 * ((0.75 - 4 * 0.125**2) / 3 / 4) ** 0.5
     assert change.interval == pytest.approx([0.125 - half, 0.125 + half], abs=1e-6)
 
 

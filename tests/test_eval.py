@@ -84,6 +84,21 @@ def test_rows_of_ones_own_without_p_star(model: Path, tmp_path: Path, capsys: py
     assert "system_prompt" not in found["asked"]["data"]
 
 
+def test_rows_of_ones_own_with_names_of_their_own(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "pictures").mkdir()
+    lines = []
+    for shade in range(4):
+        Image.new("RGB", (64, 64), (60 * shade,) * 3).save(tmp_path / "pictures" / f"{shade}.png")
+        lines.append({"question": "1 + 1?", "solution": "2", "p_star": "[[1, 1]]", "image": f"{shade}.png"})
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    names = ["--columns", "prompt=question", "answer=solution", "perception=p_star", "--images", str(tmp_path / "pictures")]
+    asked = ["--data", str(tmp_path / "rows.jsonl"), "--answer", "answer_number", *names, *QUICK]
+    assert main(["eval", str(model), *asked, "--out", str(tmp_path / "out")]) == 0
+    measured = summary(tmp_path / "out")["eval"][str(model)]
+    assert {"a", "a_p", "a_r", "blind_other"} <= set(measured)
+    assert "rows have no image" not in capsys.readouterr().out
+
+
 def test_several_responses_to_each_row(model: Path, tmp_path: Path) -> None:
     arguments = ["--repeats", "2", "--temperature", "1", "--blind", "--out", str(tmp_path / "out")]
     assert main(["eval", str(model), "--world", "digits", *QUICK, *arguments]) == 0
@@ -100,6 +115,9 @@ def test_several_responses_to_each_row(model: Path, tmp_path: Path) -> None:
         (["blanks=2", "--world", "digits"], "the world 'digits'"),
         (["grid=2", "--data", "x.jsonl", "--answer", "answer_number"], "only a world has knobs"),
         (["--data", "x.jsonl"], "--answer answer_math"),
+        (["--world", "digits", "--columns", "answer"], "--columns answer=solution"),
+        (["--world", "digits", "--images", "pictures"], "a world draws its own"),
+        (["--world", "digits", "--subset", "main"], "a hub data set's configuration"),
         (["--data", "x.jsonl", "--answer", "answer_number"], "x.jsonl"),
         (["--world", "digits", "--answer", "answer_numbr"], "did you mean 'answer_number'"),
         (["--world", "digits", "--rows", "0"], "at least 1"),

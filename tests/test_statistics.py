@@ -39,19 +39,19 @@ def taken_in(groups: list[list[float]]) -> ClusteredMean:
 
 def test_the_variance_by_clusters_worked_by_hand() -> None:
     # Five values, mean 3/5. Residuals of the sums: 2 - 2*.6 = .8, 1 - 2*.6 = -.2, 0 - .6 = -.6; squares add up to 1.04.
-    # var = 3/2 * 1.04 / 25 = .0624, 1.96 * sqrt(.0624) = .4896; above, 1 is the highest possible mean.
+    # var = 3/2 * 1.04 / 25 = .0624; by t of 2 degrees of freedom 4.30265 * sqrt(.0624) = 1.07480, which passes 0 and 1.
     values = taken_in([[1.0, 1.0], [0.0, 1.0], [], [0.0]])
     assert (values.clusters, values.count) == (3, 5)
     assert values.mean == pytest.approx(0.6)
     assert values.variance == pytest.approx(0.0624)
-    assert mean_interval(values, 0.0, 1.0, clustered=True) == pytest.approx((0.11040, 1.0), abs=1e-5)
-    assert mean_interval(values, -2.0, 2.0, clustered=True) == pytest.approx((0.11040, 1.08960), abs=1e-5)
+    assert mean_interval(values, 0.0, 1.0, clustered=True) == (0.0, 1.0)
+    assert mean_interval(values, -2.0, 2.0, clustered=True) == pytest.approx((-0.47480, 1.67480), abs=1e-5)
 
 
-def test_independent_values_in_other_ranges_are_taken_as_normal() -> None:
-    # 2, 4, 9: mean 5, s² = (9 + 1 + 16) / 2 = 13, 1.96 * sqrt(13 / 3) = 4.08
+def test_independent_values_in_other_ranges_have_students_interval() -> None:
+    # 2, 4, 9: mean 5, s² = (9 + 1 + 16) / 2 = 13, 4.30265 * sqrt(13 / 3) = 8.95669
     values = taken_in([[2.0], [4.0], [9.0]])
-    assert mean_interval(values, 0.0, 10.0, clustered=False) == pytest.approx((0.92001, 9.07999), abs=1e-4)
+    assert mean_interval(values, -9.0, 19.0, clustered=False) == pytest.approx((-3.95669, 13.95669), abs=1e-4)
     assert mean_interval(taken_in([[2.0]]), 0.0, 10.0, clustered=False) is None
     assert mean_interval(taken_in([]), 0.0, 1.0, clustered=False) is None
 

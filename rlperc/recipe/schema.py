@@ -126,6 +126,10 @@ class Data(Part):
             raise ValueError(f"say one of {', '.join(SOURCES)}; here {' and '.join(named) or 'none'} is given")
         if self.with_ and self.world is None:
             raise ValueError("`with` holds the knobs of a world; this data comes from elsewhere")
+        if self.subset and self.hub is None:
+            raise ValueError("`subset` is a hub data set's configuration; this data comes from elsewhere")
+        if self.images and self.world is not None:
+            raise ValueError("`images` says where paths of images count from; a world draws its own")
         if self.world is not None and self.split not in ("train", "validation", "test"):
             raise ValueError(f"a world has the splits train, validation and test, not '{self.split}'")
         return self
