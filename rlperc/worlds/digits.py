@@ -69,8 +69,8 @@ def items(
         split: whose digit images, of three disjoint sets.
         grid: rows and columns of the grid, 1 to 4; the image is `16 * grid` pixels square.
         noise: standard deviation of the pixel noise, in units of the full range.
-        balanced: of 16 grids take the one whose answer this question had least often so far: drawn evenly, most grids of
-            16 digits have a 9, and whoever says so need not look.
+        balanced: of 16 grids take the one whose answer this question had least often so far; and beyond 2x2 ask for the
+            largest digit of one line: most grids of 16 digits have a 9, and whoever says so need not look.
         turns: above 0 all questions are one, which takes long to think: the digits added up in reading order, so many times
             over, modulo 10; at most 99, and prime to 10: with other numbers some answers would never come.
         wordings: in how many ways the reasoning may word a step, 1 to 16, drawn for each: what a language model wrote is no more
@@ -87,7 +87,7 @@ def items(
     had: Counter[tuple[str, str]] = Counter()
     for content, brush, teacher in streams(count, seed, split):
         drawn = content.integers(len(labels), size=(DRAWN if balanced else 1, grid, grid))
-        task = _ask(content, grid, turns)
+        task = _ask(content, grid, turns, balanced and grid > 2)
         chosen = drawn[0] if not balanced else drawn[_rarest(had, task, labels[drawn].tolist())]
         truth: Digits = labels[chosen].tolist()
         wrong = teacher.random((grid, grid)) < misread_probability
@@ -153,16 +153,17 @@ def solve(task: dict[str, Any], perception: Any) -> str | None:
 # --- questions ---------------------------------------------------------------------------------------------------
 
 
-def _ask(random: np.random.Generator, grid: int, turns: int) -> dict[str, Any]:
+def _ask(random: np.random.Generator, grid: int, turns: int, of_lines: bool) -> dict[str, Any]:
     if turns:
         return {"world": "digits", "grid": grid, "kind": "turns", "turns": turns}
     # Of a single line the larger one is known beforehand.
     kinds = ("line_sum", "total", "maximum", "count_above", "larger_line")[: 5 if grid > 1 else 4]
     kind = kinds[random.integers(len(kinds))]
     task: dict[str, Any] = {"world": "digits", "grid": grid, "kind": kind}
-    if kind in ("line_sum", "larger_line"):
+    of_line = kind == "line_sum" or (kind == "maximum" and of_lines)
+    if of_line or kind == "larger_line":
         task["axis"] = ("row", "column")[random.integers(2)]
-    if kind == "line_sum":
+    if of_line:
         task["index"] = int(random.integers(grid))
     if kind == "count_above":
         task["threshold"] = int(random.integers(2, 7))
@@ -176,7 +177,8 @@ def _question(task: Mapping[str, Any]) -> str:
         case "total":
             return "What is the sum of all digits?"
         case "maximum":
-            return "What is the largest digit?"
+            where = f" in {task['axis']} {task['index'] + 1}" if "axis" in task else ""
+            return f"What is the largest digit{where}?"
         case "turns":
             return f"Add the digits in reading order, {task['turns']} times over, modulo 10. What is left?"
         case "larger_line":
@@ -194,7 +196,7 @@ def _work_out(task: Mapping[str, Any], grid: Digits, said_for: Callable[[int], i
         case "total":
             return _add(cells)
         case "maximum":
-            return _largest(cells)
+            return _largest(_lines(task, grid)[task["index"]] if "axis" in task else cells)
         case "turns":
             return _go_round(cells, task["turns"], said_for)
         case "larger_line":
