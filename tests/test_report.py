@@ -3,14 +3,18 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from rich.console import Console
 
 from rlperc.cli import main
 from rlperc.recipe.folder import RunFolder
+from rlperc.report.numbers import credit_table
 from rlperc.report.page import write_page
 from rlperc.report.terminal import half_blocks, show_run
+from rlperc.score.coupling import Coupling
+from rlperc.score.roles import Roles
 
 
 @pytest.fixture
@@ -47,6 +51,17 @@ def test_the_table_in_the_terminal_is_the_summary(run: RunFolder, capsys: pytest
     low, high = after["a_interval"]
     assert f"{100 * after['a']:.1f} [{100 * low:.1f}, {100 * high:.1f}]" in shown
     assert "answer_number" in shown
+
+
+def test_what_each_reward_decides_worked_by_hand() -> None:
+    """Two groups of two: in the first the outcome is flat and the other reward is not; in the second both move, apart."""
+    coupling = Coupling(["a", "b"], Roles(outcome=0))
+    coupling.add(np.array([[0.0, 1.0], [0.0, 0.0], [1.0, 0.0], [0.0, 0.5]]), 2, [1.0, 0.5])
+    # Of a + b / 2: in the first group all is b's; in the second a is ±.5 and b / 2 is ∓.125, a's share .5 / .375 and b's -1/3.
+    assert credit_table(coupling.report())[1:] == [["a", "50", "–", "–", "67"], ["b", "0", "50", "100", "33"]]
+    nobody = Coupling(["a"])
+    nobody.add(np.array([[0.0], [1.0]]), 2)
+    assert credit_table(nobody.report())[1:] == [["a", "0", "–", "–", "–"]]
 
 
 def test_a_run_that_was_cut_short_still_has_a_page(run: RunFolder) -> None:

@@ -76,6 +76,25 @@ def coupling_table(coupling: dict[str, Any]) -> list[list[str]]:
     return [["reward", *(str(number) for number in range(1, len(names) + 1))], *lines]
 
 
+CREDIT = (
+    "no spread: groups in which it tells no completions apart; rescues: groups in which the outcome has no spread and it has; "
+    "opposes: completions on the other side of their group's mean than by the outcome, of those where both differ from it; "
+    "variance: its part of that of the sum that was trained on"
+)
+
+
+def credit_table(coupling: dict[str, Any]) -> list[list[str]]:
+    """What each reward (lines) decides in the groups, in percent; `CREDIT` says what the columns are."""
+    names, outcome = coupling["rewards"], coupling["roles"]["outcome"]
+    opposed = dict(zip(names, coupling["opposed"][names.index(outcome)], strict=True)) if outcome else {}
+    lines = []
+    for name in names:
+        beside = (coupling["rescued"][name], opposed[name]) if outcome and name != outcome else (None, None)
+        shares = coupling["flat"][name], *beside, coupling["share"].get(name)
+        lines.append([name, *("–" if share is None else f"{100 * share:.0f}" for share in shares)])
+    return [["reward", "no spread", "rescues", "opposes", "variance"], *lines]
+
+
 def rewards_table(tallies: dict[str, Any]) -> list[list[str]]:
     """What came of every completion, for each reward of a stage; the statuses that occurred."""
     statuses = [status for status in STATUSES if any(tally["counts"].get(status) for tally in tallies.values())]

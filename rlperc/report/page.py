@@ -9,7 +9,17 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from rlperc.recipe.folder import RunFolder
-from rlperc.report.numbers import MODELS, change_table, coupling_table, faults_table, legend, rewards_table, table
+from rlperc.report.numbers import (
+    CREDIT,
+    MODELS,
+    change_table,
+    coupling_table,
+    credit_table,
+    faults_table,
+    legend,
+    rewards_table,
+    table,
+)
 from rlperc.report.plots import Point, curve_plot, lines_plot
 from rlperc.score.offline import training_text
 
@@ -28,7 +38,8 @@ def write_page(folder: RunFolder) -> None:
         table=table(summary),
         legend=legend(summary),
         changes={before: change_table(found) for before, found in summary.get("changes", {}).items()},
-        coupling={stage: coupling_table(found) for stage, found in summary["coupling"].items()},
+        coupling={stage: (coupling_table(found), credit_table(found)) for stage, found in summary["coupling"].items()},
+        credit=CREDIT,
         remarks={stage: training_text(found) for stage, found in summary["coupling"].items()},
         rewards={stage: (rewards_table(found), faults_table(found)) for stage, found in summary["rewards"].items()},
         curves={stage: curve_plot(points) for stage, points in _by_stage(summary["curve"]).items()},

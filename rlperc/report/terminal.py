@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rlperc.recipe.folder import RunFolder
-from rlperc.report.numbers import change_table, coupling_table, faults_table, legend, rewards_table, table
+from rlperc.report.numbers import CREDIT, change_table, coupling_table, credit_table, faults_table, legend, rewards_table, table
 from rlperc.score.offline import training_text
 
 SAMPLES = 3
@@ -24,7 +24,8 @@ def show_run(folder: RunFolder, console: Console) -> None:
         _show_sample(folder, index, sample, console)
     for stage, coupling in summary["coupling"].items():
         _show_table(f"Within-group correlation of the rewards in '{stage}'", coupling_table(coupling), console)
-        for line in training_text(coupling):
+        _show_table(f"What they decide in '{stage}', percent", credit_table(coupling), console)
+        for line in (CREDIT, *training_text(coupling)):
             console.print(line, highlight=False, soft_wrap=True)
     for stage, tallies in summary["rewards"].items():
         if any(set(tally["counts"]) - {"value"} for tally in tallies.values()):

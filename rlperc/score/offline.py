@@ -70,7 +70,7 @@ def report_text(report: dict[str, Any]) -> list[str]:
         cells = [f"{_shown(report['matrix'][row][k])} ({_shown(report['overall'][row][k])})" for _, k in against]
         aligned = [cell.ljust(len(heading)) for cell, heading in zip(cells, headings, strict=True)]
         lines.append("  ".join([name.ljust(width), *aligned]).rstrip())
-    lines += ["", *(_line(name, report, "the plain sum") for name in names)]
+    lines += ["", *(_line(name, report, roles) for name in names)]
     lines += null_text(report["null"])
     return lines + [f"no reward says {role}: such as {example}" for role, example in EXAMPLES.items() if roles[role] is None]
 
@@ -92,9 +92,8 @@ def null_text(null: dict[str, Any]) -> list[str]:
 
 
 def training_text(report: dict[str, Any]) -> list[str]:
-    """Lines for a report of a training, to stand below its correlations."""
-    lines = [_line(name, report, "the sum that was trained on") for name in report["rewards"]]
-    return [*lines, *null_text(report["null"]), *alarm_text(report)]
+    """Lines for a report of a training, to stand below its tables."""
+    return [*null_text(report["null"]), *alarm_text(report)]
 
 
 def alarm_text(report: dict[str, Any]) -> list[str]:
@@ -105,8 +104,8 @@ def alarm_text(report: dict[str, Any]) -> list[str]:
     ]
 
 
-def _line(name: str, report: dict[str, Any], total: str) -> str:
-    roles, parts = report["roles"], [f"no spread in {100 * report['flat'][name]:.0f} % of groups"]
+def _line(name: str, report: dict[str, Any], roles: dict[str, Any]) -> str:
+    parts = [f"no spread in {100 * report['flat'][name]:.0f} % of groups"]
     if roles["outcome"] and name != roles["outcome"]:
         opposed = report["opposed"][report["rewards"].index(name)][report["rewards"].index(roles["outcome"])]
         parts.append(f"rescues {100 * report['rescued'][name]:.0f} %")
@@ -114,7 +113,7 @@ def _line(name: str, report: dict[str, Any], total: str) -> str:
     if name in report["share"]:
         share = report["share"][name]
         opposing = ", which it lessens: it goes against the others" if share < -0.005 else ""
-        parts.append(f"{100 * share:.0f} % of the variance of {total}{opposing}")
+        parts.append(f"{100 * share:.0f} % of the variance of the plain sum{opposing}")
     return f"{name}: {', '.join(parts)}"
 
 
