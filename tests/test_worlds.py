@@ -84,6 +84,9 @@ def test_a_knob_turns_nothing_else(name: str) -> None:
         assert [(one.image.tobytes(), one.perception) for one in turned] == [
             (one.image.tobytes(), one.perception) for one in usual
         ]
+        chance = [knob for knob in knobs if knob.endswith("_probability")]
+        if chance:  # a teacher that never errs is the usual one
+            assert [one.response() for one in made(**{**knobs, chance[0]: 0})] == [one.response() for one in usual]
 
 
 @pytest.mark.parametrize("name", ["scenes", "graph_coloring"])

@@ -57,9 +57,9 @@ def items(
     turns: int = 0,
     wordings: int = 1,
     misread: Mapping[int | str, int] | None = None,
-    misread_probability: float = 0.0,
+    misread_probability: float | None = None,
     slip: Mapping[int | str, int] | None = None,
-    slip_probability: float = 0.0,
+    slip_probability: float | None = None,
 ) -> Iterator[Item]:
     """Yield `count` grids with a question each.
 
@@ -90,11 +90,11 @@ def items(
         task = _ask(content, grid, turns, balanced and grid > 2)
         chosen = drawn[0] if not balanced else drawn[_rarest(had, task, labels[drawn].tolist())]
         truth: Digits = labels[chosen].tolist()
-        wrong = teacher.random((grid, grid)) < misread_probability
+        wrong = teacher.random((grid, grid)) < (misread_probability or 0)
         stated = [
             [confused.get(digit, digit) if wrong[r][c] else digit for c, digit in enumerate(row)] for r, row in enumerate(truth)
         ]
-        think, said = _work_out(task, stated, functools.partial(_slipped, teacher, slips, slip_probability))
+        think, said = _work_out(task, stated, functools.partial(_slipped, teacher, slips, slip_probability or 0))
         yield Item(
             image=_draw(brush, split, chosen, noise),
             question=_question(task),

@@ -30,9 +30,10 @@ def confusion(name: str, value: Any, probability: Any, labels: Sequence[Any]) ->
     """What a teacher takes for what, `{6: 8}`, with keys as the labels are.
 
     Raises:
-        RecipeError: it is no such mapping, or the probability is none, or one of the two is there without the other.
+        RecipeError: it is no such mapping, or the probability is none, or it is not said (which 0 does), or it is of nothing.
     """
-    number(f"{name}_probability", probability, 0, 1)
+    if probability is not None:
+        number(f"{name}_probability", probability, 0, 1)
     by_text = {str(label): label for label in labels}
     pairs = {} if value is None else value
     if not isinstance(pairs, Mapping) or not {str(end) for pair in pairs.items() for end in pair} <= set(by_text):
@@ -40,8 +41,8 @@ def confusion(name: str, value: Any, probability: Any, labels: Sequence[Any]) ->
         raise RecipeError(
             f"{name}: {value}", "it says what is taken for what", f"{{6: 8}}, with a blank, or other pairs of these: {shown}"
         )
-    if bool(value) != bool(probability):
+    if (value and probability is None) or (probability and not value):
         lacking, there = (f"{name}_probability", name) if value else (name, f"{name}_probability")
-        given = value or probability
-        raise RecipeError(f"{there}: {given}", f"nothing comes of it without {lacking}", f"both, or neither: {name}: {{6: 8}}")
+        given, example = (value, 0.5) if value else (probability, "{6: 8}")
+        raise RecipeError(f"{there}: {given}", f"nothing comes of it without {lacking}", f"{lacking}: {example}, or neither")
     return {by_text[str(shown)]: by_text[str(read)] for shown, read in pairs.items()}

@@ -62,7 +62,7 @@ def items(
     noise: float = 0.03,
     style: str | None = None,
     misread: Mapping[str, str] | None = None,
-    misread_probability: float = 0.0,
+    misread_probability: float | None = None,
 ) -> Iterator[Item]:
     """Yield `count` scenes with a question each.
 
@@ -94,7 +94,7 @@ def items(
     for content, brush, teacher in streams(count, seed, split):
         asked, scene = kinds[content.integers(len(kinds))](content, space)
         task = {"world": "scenes", "grid": grid, **asked}
-        stated = _misread(teacher, task, scene, confused, misread_probability) if confused else scene
+        stated = _misread(teacher, task, scene, confused, misread_probability or 0) if confused else scene
         think, said = work_out(task, stated)
         yield Item(
             image=draw(brush, scene, drawing, draw_style(brush, split, style)),

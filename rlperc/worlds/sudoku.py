@@ -49,7 +49,7 @@ def items(
     noise: float = 0.04,
     style: str | None = None,
     misread: Mapping[int | str, int] | None = None,
-    misread_probability: float = 0.0,
+    misread_probability: float | None = None,
 ) -> Iterator[Item]:
     """Yield `count` grids to fill in.
 
@@ -70,7 +70,7 @@ def items(
     confused = knobs.confusion("misread", misread, misread_probability, range(size + 1))
     for content, brush, teacher in streams(count, seed, split):
         clues, solved = puzzle(content, size, blanks)
-        wrong = teacher.random(len(clues)) < misread_probability
+        wrong = teacher.random(len(clues)) < (misread_probability or 0)
         stated, said = _misread(clues, solved, confused, np.flatnonzero(wrong).tolist())
         yield Item(
             image=_draw(brush, clues, cell, draw_style(brush, split, style), noise),
