@@ -5,6 +5,7 @@ import resource
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from rlperc.recipe.folder import RunFolder, writing
 from rlperc.recipe.load import load_recipe
 from rlperc.recipe.progress import Checkpoint, Progress, check_same, read_progress
 from rlperc.recipe.schema import Recipe, Stage
-from rlperc.train.checkpoints import Checkpoints
+from rlperc.train.checkpoints import Checkpoints, _Keeper
 from rlperc.train.data import load_rows
 from rlperc.train.models import load_model
 from rlperc.train.stages import stage_config, train_stage
@@ -172,6 +173,20 @@ def test_what_a_kill_cut_off_is_swept_away(tmp_path: Path) -> None:
     assert sorted(one.name for one in tmp_path.iterdir()) == ["checkpoint-1", "checkpoint-2", "checkpoint-4.old", "checkpoints"]
     Checkpoints(tmp_path, Stop(), print).sweep()
     assert sorted(one.name for one in tmp_path.iterdir()) == ["checkpoint-4.old", "checkpoints"]
+
+
+def test_a_signal_that_comes_while_the_others_are_asked_is_not_lost(tmp_path: Path) -> None:
+    stop = Stop()
+    signals = [False, True, False]
+
+    def reduce(asked: torch.Tensor, reduction: str) -> torch.Tensor:
+        stop.asked |= signals.pop(0)
+        return asked
+
+    accelerator = SimpleNamespace(num_processes=2, device="cpu", reduce=reduce)
+    args = SimpleNamespace(save_total_limit=None, save_only_model=False, save_strategy="no")
+    keeper = _Keeper(Checkpoints(tmp_path, stop, print), SimpleNamespace(accelerator=accelerator, args=args), {})
+    assert [keeper._stops() for _ in range(3)] == [False, False, True]
 
 
 def test_told_to_stop_it_saves_though_nothing_is_due(start: Path, tmp_path: Path) -> None:

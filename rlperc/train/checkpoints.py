@@ -171,8 +171,9 @@ class _Keeper(TrainerCallback):
         if accelerator.num_processes == 1:
             return asked
         everyone = accelerator.reduce(torch.tensor(float(asked), device=accelerator.device), reduction="sum").item()
-        self.checkpoints.stop.asked = everyone > 0
-        return self.checkpoints.stop.asked
+        if everyone > 0:  # and never back to False: a signal that came while the others were asked is for the next step
+            self.checkpoints.stop.asked = True
+        return bool(everyone > 0)
 
     def _read(self, file: Path) -> Any:
         try:
