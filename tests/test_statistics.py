@@ -6,6 +6,7 @@ from hypothesis.extra.numpy import arrays
 
 from rlperc import reward
 from rlperc.reward.contract import Reward, describe
+from rlperc.score.coupling import Coupling
 from rlperc.score.intervals import ClusteredMean, mean_interval, wilson
 from rlperc.score.moments import Moments
 from rlperc.score.roles import Roles
@@ -141,10 +142,12 @@ def moved(rewards: np.ndarray, group_size: int) -> np.ndarray:
 def test_coupling_worked_by_hand() -> None:
     # Two groups of two. Within groups, the second reward moves with the first, and the third against it in one group.
     rewards = np.array([[0.0, 0.0, 1.0], [1.0, 2.0, 0.0], [10.0, 5.0, 0.0], [11.0, 7.0, 0.0]])
-    matrix = moved(rewards, 2)
+    coupling = Coupling(["a", "b", "c"])
+    matrix = coupling.add(rewards, group_size=2).matrix()
     # centred: a = ±.5 ±.5, b = ±1 ±1, c = ∓.5 and 0: r(a,c) = -.5 / sqrt(1 * .5)
     assert matrix[0, 1] == pytest.approx(1.0)
     assert matrix[0, 2] == pytest.approx(-np.sqrt(0.5))
+    assert coupling.total.matrix() == pytest.approx(matrix)
 
 
 def test_how_hard_a_prompt_is_does_not_count() -> None:
